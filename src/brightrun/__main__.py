@@ -1,0 +1,3 @@
+from brightrun.cli.main import main
+
+main()
