@@ -1,0 +1,64 @@
+"""Who may do what, in one table. API tokens and people are measured by the same one."""
+
+from enum import StrEnum
+
+
+class Role(StrEnum):
+    """A member's role in a workspace, from most to least."""
+
+    OWNER = "owner"
+    ADMIN = "admin"
+    TRAINER = "trainer"
+    REVIEWER = "reviewer"
+    VIEWER = "viewer"
+
+
+class Permission(StrEnum):
+    """One thing a route asks for. Also the scopes of API tokens."""
+
+    WORKSPACE_READ = "workspace:read"
+    WORKSPACE_MANAGE = "workspace:manage"
+    """Members, invitations, name, settings."""
+    TOKENS_MANAGE = "tokens:manage"
+    """One's own API tokens."""
+    DATASETS_READ = "datasets:read"
+    DATASETS_WRITE = "datasets:write"
+    JOBS_READ = "jobs:read"
+    JOBS_WRITE = "jobs:write"
+    """Start, cancel and retry training: this spends money."""
+    MODELS_READ = "models:read"
+    MODELS_WRITE = "models:write"
+    COSTS_READ = "costs:read"
+
+
+_VIEWER = frozenset(
+    {Permission.WORKSPACE_READ, Permission.DATASETS_READ, Permission.JOBS_READ, Permission.MODELS_READ}
+)
+_REVIEWER = _VIEWER | {Permission.TOKENS_MANAGE}
+_TRAINER = _REVIEWER | {
+    Permission.DATASETS_WRITE,
+    Permission.JOBS_WRITE,
+    Permission.MODELS_WRITE,
+    Permission.COSTS_READ,
+}
+_ADMIN = _TRAINER | {Permission.WORKSPACE_MANAGE}
+
+PERMISSIONS: dict[Role, frozenset[Permission]] = {
+    Role.VIEWER: _VIEWER,
+    Role.REVIEWER: _REVIEWER,
+    Role.TRAINER: _TRAINER,
+    Role.ADMIN: _ADMIN,
+    Role.OWNER: _ADMIN,
+}
+"""What each role may do. The owner also is the one who cannot be removed or demoted by an admin."""
+
+ALL_SCOPES = "*"
+"""A token scope: everything its member may do, also what is added later."""
+
+
+def permitted(role: Role, scopes: frozenset[str] | None) -> frozenset[Permission]:
+    """What `role` may do, narrowed to a token's `scopes` (None for a browser session)."""
+    allowed = PERMISSIONS[role]
+    if scopes is None or ALL_SCOPES in scopes:
+        return allowed
+    return frozenset(permission for permission in allowed if permission.value in scopes)
