@@ -1,0 +1,149 @@
+"""Shared parts: one PostgreSQL for the whole run, a private migrated database for each test process, a real server.
+
+The PostgreSQL is the embedded one, joined by every xdist process, so the tests also exercise joining and leaving.
+`BRIGHTRUN_TEST_DATABASE_URL` (a role that may create databases and roles) runs them against another server.
+"""
+
+import os
+import secrets
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+from sqlalchemy import URL, make_url
+
+from brightrun.db.embedded import EmbeddedPostgres
+from brightrun.db.migrate import migrate
+from brightrun.db.roles import DatabaseUrls, as_sqlalchemy, derive_urls, libpq
+from brightrun.db.session import Database
+from brightrun.settings import Settings
+
+TEST_SECRET = b"the tests' secret key"
+ROLE_PREFIX = "brtest"
+OWNER = "brtest_owner"
+OWNER_PASSWORD = "owner"
+
+
+def pytest_configure() -> None:
+    # Nothing a developer has set may change what the tests see.
+    for name in list(os.environ):
+        if (name.startswith("BRIGHTRUN_") and not name.startswith("BRIGHTRUN_TEST_")) or name == "DATABASE_URL":
+            del os.environ[name]
+    os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def shared_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One directory for all xdist processes of this run."""
+    base = tmp_path_factory.getbasetemp()
+    directory = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+    return directory
+
+
+@pytest.fixture(scope="session")
+def postgres_admin(shared_directory: Path) -> Iterator[str]:
+    """URL of a role that may create databases and roles."""
+    given = os.environ.get("BRIGHTRUN_TEST_DATABASE_URL")
+    if given is not None:
+        yield given
+        return
+    with EmbeddedPostgres(shared_directory / "postgres-data") as server:
+        url = URL.create(
+            "postgresql", server.superuser, server.password, server.host, server.port, "postgres"
+        )
+        yield url.render_as_string(hide_password=False)
+
+
+def make_settings(**values: object) -> Settings:
+    return Settings(database_role_prefix=ROLE_PREFIX, **values)  # type: ignore[arg-type]
+
+
+@contextmanager
+def _admin(url: str) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
+    with psycopg.connect(libpq(as_sqlalchemy(url)), autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture(scope="session")
+def template_database(postgres_admin: str) -> str:
+    """Name of a migrated database that the others are cloned from. Made by whichever process is first."""
+    name = "brightrun_template"
+    with _admin(postgres_admin) as connection:
+        connection.execute("select pg_advisory_lock(1)")
+        if not connection.execute("select 1 from pg_roles where rolname = %s", [OWNER]).fetchone():
+            connection.execute(
+                sql.SQL("create role {} login createrole password {}").format(
+                    sql.Identifier(OWNER), sql.Literal(OWNER_PASSWORD)
+                )
+            )
+        if not connection.execute("select 1 from pg_database where datname = %s", [name]).fetchone():
+            making = name + "_making"
+            connection.execute(sql.SQL("drop database if exists {}").format(sql.Identifier(making)))
+            connection.execute(
+                sql.SQL("create database {} owner {}").format(sql.Identifier(making), sql.Identifier(OWNER))
+            )
+            migrate(_urls(postgres_admin, making))
+            connection.execute(
+                sql.SQL("alter database {} rename to {}").format(sql.Identifier(making), sql.Identifier(name))
+            )
+    return name
+
+
+def _urls(admin: str, database: str) -> DatabaseUrls:
+    owner = make_url(admin).set(username=OWNER, password=OWNER_PASSWORD, database=database)
+    return derive_urls(make_settings(), TEST_SECRET, owner.render_as_string(hide_password=False))
+
+
+@contextmanager
+def cloned_database(admin: str, template: str) -> Iterator[DatabaseUrls]:
+    name = f"brightrun_{secrets.token_hex(6)}"
+    with _admin(admin) as connection:
+        connection.execute("select pg_advisory_lock(2)")  # Two clones of one template at once are refused.
+        connection.execute(
+            sql.SQL("create database {} template {} owner {}").format(
+                sql.Identifier(name), sql.Identifier(template), sql.Identifier(OWNER)
+            )
+        )
+    try:
+        yield _urls(admin, name)
+    finally:
+        with _admin(admin) as connection:
+            connection.execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)))
+
+
+@pytest.fixture(scope="session")
+def pg_urls(postgres_admin: str, template_database: str) -> Iterator[DatabaseUrls]:
+    """A migrated database private to this test process. Tests keep apart by using workspaces of their own."""
+    with cloned_database(postgres_admin, template_database) as urls:
+        yield urls
+
+
+@pytest.fixture
+def fresh_pg_urls(postgres_admin: str, template_database: str) -> Iterator[DatabaseUrls]:
+    """A migrated, empty database for one test."""
+    with cloned_database(postgres_admin, template_database) as urls:
+        yield urls
+
+
+@pytest.fixture
+async def app_db(pg_urls: DatabaseUrls) -> AsyncIterator[Database]:
+    """As the application connects: row-level security applies."""
+    database = Database(pg_urls.app.render_as_string(hide_password=False), pool_size=2)
+    yield database
+    await database.dispose()
+
+
+@pytest.fixture
+async def worker_db(pg_urls: DatabaseUrls) -> AsyncIterator[Database]:
+    """As the worker connects."""
+    database = Database(pg_urls.worker.render_as_string(hide_password=False), pool_size=2)
+    yield database
+    await database.dispose()
