@@ -4,8 +4,11 @@ The PostgreSQL is the embedded one, joined by every xdist process, so the tests 
 `BRIGHTRUN_TEST_DATABASE_URL` (a role that may create databases and roles) runs them against another server.
 """
 
+import hashlib
 import os
 import secrets
+import shutil
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,11 +58,19 @@ def postgres_admin(shared_directory: Path) -> Iterator[str]:
     if given is not None:
         yield given
         return
-    with EmbeddedPostgres(shared_directory / "postgres-data") as server:
-        url = URL.create(
-            "postgresql", server.superuser, server.password, server.host, server.port, "postgres"
-        )
+    # Not under pytest's own directory, which is private: as root, PostgreSQL runs as another account.
+    run = hashlib.sha256(str(shared_directory).encode()).hexdigest()[:12]
+    data = Path(tempfile.gettempdir()) / f"brightrun-tests-{run}"
+    data.mkdir(mode=0o755, exist_ok=True)
+    server = EmbeddedPostgres(data)
+    server.start()
+    try:
+        url = URL.create("postgresql", server.superuser, server.password, server.host, server.port, "postgres")
         yield url.render_as_string(hide_password=False)
+    finally:
+        server.stop()
+        if not server.is_running():
+            shutil.rmtree(data, ignore_errors=True)
 
 
 def make_settings(**values: object) -> Settings:

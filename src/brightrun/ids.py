@@ -12,7 +12,7 @@ _last = 0
 def uuid7() -> UUID:
     """A new UUIDv7, strictly increasing within this process even inside one millisecond.
 
-    48 bits of Unix milliseconds, then 12 bits of sub-millisecond fraction (RFC 9562 §6.2 method 3), then 62 random bits.
+    48 bits of Unix milliseconds, 12 bits of sub-millisecond fraction (RFC 9562 §6.2 method 3), 62 random bits.
     """
     global _last  # noqa: PLW0603
     nanoseconds = time.time_ns()

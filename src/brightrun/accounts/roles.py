@@ -31,9 +31,7 @@ class Permission(StrEnum):
     COSTS_READ = "costs:read"
 
 
-_VIEWER = frozenset(
-    {Permission.WORKSPACE_READ, Permission.DATASETS_READ, Permission.JOBS_READ, Permission.MODELS_READ}
-)
+_VIEWER = frozenset({Permission.WORKSPACE_READ, Permission.DATASETS_READ, Permission.JOBS_READ, Permission.MODELS_READ})
 _REVIEWER = _VIEWER | {Permission.TOKENS_MANAGE}
 _TRAINER = _REVIEWER | {
     Permission.DATASETS_WRITE,

@@ -37,9 +37,7 @@ class WorkspaceMember(InWorkspace, Base):
     __tablename__ = "workspace_members"
     __table_args__ = (enum_check("role", Role), Index("workspace_members_user_id_idx", "user_id"))
 
-    workspace_id: Mapped[UUID] = mapped_column(
-        ForeignKey("workspaces.id", ondelete="CASCADE"), primary_key=True
-    )
+    workspace_id: Mapped[UUID] = mapped_column(ForeignKey("workspaces.id", ondelete="CASCADE"), primary_key=True)
     user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
     role: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
@@ -72,9 +70,7 @@ class AuthSession(HasId, Base):
     __table_args__ = (UniqueConstraint("token_hash"), Index("auth_sessions_user_id_idx", "user_id"))
 
     user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
-    current_workspace_id: Mapped[UUID | None] = mapped_column(
-        ForeignKey("workspaces.id", ondelete="SET NULL")
-    )
+    current_workspace_id: Mapped[UUID | None] = mapped_column(ForeignKey("workspaces.id", ondelete="SET NULL"))
     token_hash: Mapped[bytes] = mapped_column(LargeBinary)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     last_seen_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -65,9 +65,9 @@ class Database:
         self, *, user_id: UUID | None = None, workspace_id: UUID | None = None
     ) -> AsyncIterator[AsyncSession]:
         """One transaction: committed when the block ends, rolled back when it raises. The only place that commits."""
-        async with self._sessions(info={"user_id": user_id, "workspace_id": workspace_id}) as session:
-            async with session.begin():
-                yield session
+        info = {"user_id": user_id, "workspace_id": workspace_id}
+        async with self._sessions(info=info) as session, session.begin():
+            yield session
 
     async def dispose(self) -> None:
         await self.engine.dispose()

@@ -1,0 +1,273 @@
+"""Pages for signing in and out, one-time links, invitations and passwords."""
+
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from fastapi import APIRouter, Form, Request, Response
+from fastapi.responses import RedirectResponse
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from brightrun.accounts import mail, repository, service, signin
+from brightrun.accounts.browser import (
+    anonymous_id,
+    client_address,
+    leave,
+    open_session,
+    remember_anonymous,
+    signin_limits,
+)
+from brightrun.accounts.context import Ctx, check_csrf, cookie_name, csrf_token, platform_of
+from brightrun.accounts.rate_limits import hit
+from brightrun.accounts.tables import LinkPurpose, User
+from brightrun.errors import BrightRunError, NotFoundError, RateLimitedError
+from brightrun.web import views
+
+router = APIRouter(include_in_schema=False)
+
+Field = Annotated[str, Form(max_length=1024)]
+OptionalField = Annotated[str, Form(max_length=1024)]
+
+
+def local_path(target: str) -> str:
+    """Where to go next, on this site only: `//other.site` and `https://…` become `/`."""
+    parts = urlsplit(target)
+    if parts.scheme or parts.netloc or not target.startswith("/") or target.startswith(("//", "/\\")):
+        return "/"
+    return target
+
+
+def _form(request: Request, template: str, *, status: int = 200, **values: object) -> Response:
+    """A signed-out page with a form; the browser gets the random value that its form token is derived from."""
+    platform = platform_of(request)
+    anonymous = anonymous_id(request)
+    response = views.render(
+        request,
+        f"accounts/{template}.html",
+        status=status,
+        csrf_token=csrf_token(platform, anonymous),
+        errors=values.pop("errors", {}),
+        signup_enabled=platform.settings.signup_enabled,
+        oidc_label=platform.settings.oidc_label if platform.settings.oidc_issuer else None,
+        **values,
+    )
+    remember_anonymous(platform, response, anonymous)
+    return response
+
+
+def _messages(error: BrightRunError) -> dict[str, list[str]]:
+    """What went wrong, by field; the empty name is for the form as a whole."""
+    if isinstance(error.details, dict):
+        return {str(field): [f"This {message}" for message in messages] for field, messages in error.details.items()}
+    return {"": [error.message]}
+
+
+async def _signed_in(request: Request, user: User, session: AsyncSession, target: str) -> Response:
+    response = RedirectResponse(local_path(target), status_code=303)
+    await open_session(session, platform_of(request), request, response, user)
+    return response
+
+
+@router.get("/signin")
+async def signin_page(request: Request, next: str = "/") -> Response:  # noqa: A002
+    if cookie_name(platform_of(request)) in request.cookies and request.query_params.get("next") is None:
+        return RedirectResponse("/", status_code=303) if await _has_session(request) else _signin(request, "/")
+    return _signin(request, next)
+
+
+async def _has_session(request: Request) -> bool:
+    platform = platform_of(request)
+    cookie = request.cookies.get(cookie_name(platform), "")
+    try:
+        async with platform.db.transaction() as session:
+            await signin.authenticate_session(session, cookie)
+    except BrightRunError:
+        return False
+    return True
+
+
+def _signin(request: Request, target: str, **values: object) -> Response:
+    values.setdefault("email", "")
+    return _form(request, "signin", next=local_path(target), **values)
+
+
+@router.post("/signin")
+async def sign_in(request: Request, email: Field, password: Field, next: OptionalField = "/") -> Response:  # noqa: A002
+    platform = platform_of(request)
+    try:
+        await check_csrf(request, platform, anonymous_id(request))
+        await hit(platform.db, signin_limits(platform, request, email))
+        async with platform.db.transaction() as session:
+            user = await signin.check_password(session, email, password)
+            return await _signed_in(request, user, session, next)
+    except BrightRunError as error:
+        response = _signin(request, next, status=error.status, email=email, errors=_messages(error))
+        if isinstance(error, RateLimitedError):
+            response.headers["Retry-After"] = str(error.retry_after_s)
+        return response
+
+
+@router.post("/signout")
+async def sign_out(ctx: Ctx) -> Response:
+    response = RedirectResponse("/signin", status_code=303)
+    await leave(ctx, response)
+    return response
+
+
+@router.get("/signin-link/{token}")
+async def signin_link_page(request: Request, token: str) -> Response:
+    """A page with one button: programs that preview links must not use the link up."""
+    return _form(request, "signin_link", token=token)
+
+
+@router.post("/signin-link/{token}")
+async def use_signin_link(request: Request, token: str) -> Response:
+    platform = platform_of(request)
+    await check_csrf(request, platform, anonymous_id(request))
+    await hit(platform.db, {f"link:{client_address(request)}": platform.settings.login_attempts * 5})
+    try:
+        async with platform.db.transaction() as session:
+            user = await signin.use_link(session, token, LinkPurpose.SIGN_IN)
+            return await _signed_in(request, user, session, "/")
+    except BrightRunError as error:
+        return _signin(request, "/", status=error.status, errors=_messages(error))
+
+
+@router.get("/signup")
+async def signup_page(request: Request) -> Response:
+    _require_signup(request)
+    return _form(request, "signup", email="", name="", workspace_name="")
+
+
+def _require_signup(request: Request) -> None:
+    if not platform_of(request).settings.signup_enabled:
+        raise NotFoundError("Sign-up is switched off here: ask for an invitation")
+
+
+@router.post("/signup")
+async def sign_up(
+    request: Request, email: Field, password: Field, name: OptionalField = "", workspace_name: OptionalField = ""
+) -> Response:
+    _require_signup(request)
+    platform = platform_of(request)
+    try:
+        await check_csrf(request, platform, anonymous_id(request))
+        await hit(platform.db, {f"signup:{client_address(request)}": platform.settings.login_attempts})
+        async with platform.db.transaction() as session:
+            user = await signin.create_user(session, email=email, name=name[:200], password=password)
+            title = workspace_name.strip()[:200] or f"{user.name}'s workspace"
+            await signin.create_workspace(session, user.id, title)
+            return await _signed_in(request, user, session, "/")
+    except BrightRunError as error:
+        return _form(
+            request,
+            "signup",
+            status=error.status,
+            email=email,
+            name=name,
+            workspace_name=workspace_name,
+            errors=_messages(error),
+        )
+
+
+@router.get("/forgot-password")
+async def forgot_page(request: Request) -> Response:
+    return _form(request, "forgot_password", email="", sent=False, mail=bool(platform_of(request).settings.smtp_host))
+
+
+@router.post("/forgot-password")
+async def forgot(request: Request, email: Field) -> Response:
+    """The same answer for every address. Without SMTP the page says to use `brightrun signin-link`."""
+    platform = platform_of(request)
+    await check_csrf(request, platform, anonymous_id(request))
+    await hit(platform.db, {f"forgot:{client_address(request)}": platform.settings.login_attempts})
+    if platform.settings.smtp_host is not None:
+        link = None
+        async with platform.db.transaction() as session:
+            user_id = await repository.lookup_user_by_email(session, email.strip())
+            if user_id is not None:
+                token = await signin.make_link(session, user_id, LinkPurpose.PASSWORD_RESET)
+                link = f"{platform.public_url}/reset-password/{token}"
+        if link is not None:
+            await mail.send_password_reset(platform.settings, email.strip(), link)
+    return _form(request, "forgot_password", email=email, sent=True, mail=bool(platform.settings.smtp_host))
+
+
+@router.get("/reset-password/{token}")
+async def reset_page(request: Request, token: str) -> Response:
+    return _form(request, "reset_password", token=token)
+
+
+@router.post("/reset-password/{token}")
+async def reset(request: Request, token: str, password: Field) -> Response:
+    platform = platform_of(request)
+    try:
+        await check_csrf(request, platform, anonymous_id(request))
+        await hit(platform.db, {f"link:{client_address(request)}": platform.settings.login_attempts * 5})
+        async with platform.db.transaction() as session:
+            user = await signin.reset_password(session, token, password)
+            return await _signed_in(request, user, session, "/")
+    except BrightRunError as error:
+        return _form(request, "reset_password", status=error.status, token=token, errors=_messages(error))
+
+
+async def _current_user(request: Request) -> signin.Principal | None:
+    platform = platform_of(request)
+    cookie = request.cookies.get(cookie_name(platform))
+    if cookie is None:
+        return None
+    try:
+        async with platform.db.transaction() as session:
+            return await signin.authenticate_session(session, cookie)
+    except BrightRunError:
+        return None
+
+
+async def _invitation_form(request: Request, token: str, **values: object) -> Response:
+    platform = platform_of(request)
+    principal = await _current_user(request)
+    async with platform.db.transaction() as session:
+        invitation, workspace = await service.find_invitation(session, token)
+        known = await repository.lookup_user_by_email(session, invitation.email) is not None
+        values.setdefault("name", "")
+        return _form(
+            request,
+            "accept_invitation",
+            token=token,
+            email=invitation.email,
+            role=invitation.role,
+            workspace_name=workspace.name,
+            has_account=known,
+            signed_in_as=principal.email if principal else None,
+            **values,
+        )
+
+
+@router.get("/invitations/{token}")
+async def invitation_page(request: Request, token: str) -> Response:
+    try:
+        return await _invitation_form(request, token)
+    except BrightRunError as error:
+        return _signin(request, "/", status=error.status, errors=_messages(error))
+
+
+@router.post("/invitations/{token}")
+async def accept(
+    request: Request, token: str, name: OptionalField = "", password: OptionalField = ""
+) -> Response:
+    """Join as the one signed in here, as the invited address' existing account, or as a new account."""
+    platform = platform_of(request)
+    principal = await _current_user(request)
+    try:
+        await check_csrf(request, platform, anonymous_id(request))
+        await hit(platform.db, {f"link:{client_address(request)}": platform.settings.login_attempts * 5})
+        async with platform.db.transaction() as session:
+            if principal is not None and not password:
+                await service.accept_invitation(session, token, principal.user_id)
+                return RedirectResponse("/", status_code=303)
+            user = await service.join(session, token, name=name[:200], password=password)
+            return await _signed_in(request, user, session, "/")
+    except BrightRunError as error:
+        if error.code == "invitation_invalid":
+            return _signin(request, "/", status=error.status, errors=_messages(error))
+        return await _invitation_form(request, token, status=error.status, name=name, errors=_messages(error))
+

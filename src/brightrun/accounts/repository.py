@@ -1,0 +1,239 @@
+"""All SQL of the accounts room. `lookup_*` functions run before a workspace is known, and return ids only."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import func, select, text, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from brightrun.accounts.tables import (
+    ApiToken,
+    AuthSession,
+    Invitation,
+    SigninLink,
+    User,
+    Workspace,
+    WorkspaceMember,
+)
+from brightrun.web.http import Page
+
+
+async def _lookup(session: AsyncSession, function: str, argument: Any) -> Any:
+    # `function` is one of the constants below, never input.
+    return (await session.execute(text(f"select * from {function}(:argument)"), {"argument": argument})).one_or_none()  # noqa: S608
+
+
+async def lookup_session(session: AsyncSession, token_hash: bytes) -> tuple[UUID, UUID] | None:
+    """(session id, user id)."""
+    row = await _lookup(session, "lookup_session", token_hash)
+    return tuple(row) if row else None
+
+
+async def lookup_api_token(session: AsyncSession, token_hash: bytes) -> tuple[UUID, UUID, UUID] | None:
+    """(token id, user id, workspace id)."""
+    row = await _lookup(session, "lookup_api_token", token_hash)
+    return tuple(row) if row else None
+
+
+async def lookup_signin_link(session: AsyncSession, token_hash: bytes) -> tuple[UUID, UUID] | None:
+    """(link id, user id)."""
+    row = await _lookup(session, "lookup_signin_link", token_hash)
+    return tuple(row) if row else None
+
+
+async def lookup_invitation(session: AsyncSession, token_hash: bytes) -> tuple[UUID, UUID] | None:
+    """(invitation id, workspace id)."""
+    row = await _lookup(session, "lookup_invitation", token_hash)
+    return tuple(row) if row else None
+
+
+async def lookup_user_by_email(session: AsyncSession, email: str) -> UUID | None:
+    user_id: UUID | None = await session.scalar(text("select lookup_user_by_email(:email)"), {"email": email})
+    return user_id
+
+
+async def lookup_user_by_oidc_subject(session: AsyncSession, subject: str) -> UUID | None:
+    user_id: UUID | None = await session.scalar(
+        text("select lookup_user_by_oidc_subject(:subject)"), {"subject": subject}
+    )
+    return user_id
+
+
+async def lookup_first_owner(session: AsyncSession) -> tuple[UUID, UUID] | None:
+    """(user id, workspace id) of whoever owned a workspace first."""
+    row = (await session.execute(text("select * from lookup_first_owner()"))).one_or_none()
+    return tuple(row) if row else None
+
+
+async def get_user(session: AsyncSession, user_id: UUID) -> User | None:
+    return await session.get(User, user_id)
+
+
+async def get_auth_session(session: AsyncSession, session_id: UUID) -> AuthSession | None:
+    return await session.get(AuthSession, session_id)
+
+
+async def get_api_token(session: AsyncSession, token_id: UUID) -> ApiToken | None:
+    return await session.get(ApiToken, token_id)
+
+
+async def touch_session(session: AsyncSession, session_id: UUID, now: datetime) -> None:
+    await session.execute(update(AuthSession).where(AuthSession.id == session_id).values(last_seen_at=now))
+
+
+async def touch_token(session: AsyncSession, token_id: UUID, now: datetime) -> None:
+    await session.execute(update(ApiToken).where(ApiToken.id == token_id).values(last_used_at=now))
+
+
+async def revoke_sessions(session: AsyncSession, user_id: UUID, now: datetime, *, but: UUID | None = None) -> None:
+    """End every browser session of a user, except `but`."""
+    statement = update(AuthSession).where(AuthSession.user_id == user_id, AuthSession.revoked_at.is_(None))
+    if but is not None:
+        statement = statement.where(AuthSession.id != but)
+    await session.execute(statement.values(revoked_at=now))
+
+
+async def consume_link(session: AsyncSession, link_id: UUID, purpose: str, now: datetime) -> UUID | None:
+    """Use up a one-time link; the user's id, or None when it was used, has expired or is for something else."""
+    return await session.scalar(
+        update(SigninLink)
+        .where(
+            SigninLink.id == link_id,
+            SigninLink.purpose == purpose,
+            SigninLink.used_at.is_(None),
+            SigninLink.expires_at > now,
+        )
+        .values(used_at=now)
+        .returning(SigninLink.user_id)
+    )
+
+
+async def void_links(session: AsyncSession, user_id: UUID, purpose: str, now: datetime) -> None:
+    await session.execute(
+        update(SigninLink)
+        .where(SigninLink.user_id == user_id, SigninLink.purpose == purpose, SigninLink.used_at.is_(None))
+        .values(used_at=now)
+    )
+
+
+async def get_membership(session: AsyncSession, workspace_id: UUID, user_id: UUID) -> WorkspaceMember | None:
+    return await session.scalar(
+        select(WorkspaceMember)
+        .join(Workspace, Workspace.id == WorkspaceMember.workspace_id)
+        .where(
+            WorkspaceMember.workspace_id == workspace_id,
+            WorkspaceMember.user_id == user_id,
+            Workspace.deleted_at.is_(None),
+        )
+    )
+
+
+async def list_workspaces(session: AsyncSession, user_id: UUID) -> list[tuple[Workspace, str]]:
+    """The user's workspaces with the role in each, oldest first."""
+    rows = await session.execute(
+        select(Workspace, WorkspaceMember.role)
+        .join(WorkspaceMember, WorkspaceMember.workspace_id == Workspace.id)
+        .where(WorkspaceMember.user_id == user_id, Workspace.deleted_at.is_(None))
+        .order_by(WorkspaceMember.created_at, Workspace.id)
+    )
+    return [(workspace, role) for workspace, role in rows]
+
+
+async def get_workspace(session: AsyncSession, workspace_id: UUID) -> Workspace | None:
+    return await session.scalar(select(Workspace).where(Workspace.id == workspace_id, Workspace.deleted_at.is_(None)))
+
+
+async def list_members(session: AsyncSession, workspace_id: UUID, page: Page) -> tuple[list[Any], int]:
+    """Rows of (WorkspaceMember, User), and how many there are."""
+    where = WorkspaceMember.workspace_id == workspace_id
+    total = await session.scalar(select(func.count()).select_from(WorkspaceMember).where(where))
+    rows = await session.execute(
+        select(WorkspaceMember, User)
+        .join(User, User.id == WorkspaceMember.user_id)
+        .where(where)
+        .order_by(WorkspaceMember.created_at, User.id)
+        .limit(page.limit)
+        .offset(page.offset)
+    )
+    return list(rows), total or 0
+
+
+async def lock_owners(session: AsyncSession, workspace_id: UUID) -> list[UUID]:
+    """The owners' ids, locked, so that two requests cannot remove the last two at once."""
+    rows = await session.scalars(
+        select(WorkspaceMember.user_id)
+        .where(WorkspaceMember.workspace_id == workspace_id, WorkspaceMember.role == "owner")
+        .with_for_update()
+    )
+    return list(rows)
+
+
+async def list_invitations(session: AsyncSession, workspace_id: UUID, page: Page) -> tuple[list[Invitation], int]:
+    where = Invitation.workspace_id == workspace_id
+    total = await session.scalar(select(func.count()).select_from(Invitation).where(where))
+    rows = await session.scalars(
+        select(Invitation)
+        .where(where)
+        .order_by(Invitation.created_at.desc(), Invitation.id.desc())
+        .limit(page.limit)
+        .offset(page.offset)
+    )
+    return list(rows), total or 0
+
+
+async def get_invitation(session: AsyncSession, invitation_id: UUID) -> Invitation | None:
+    return await session.get(Invitation, invitation_id)
+
+
+async def accept_invitation(session: AsyncSession, invitation_id: UUID, now: datetime) -> bool:
+    """Guarded: two people holding the link never both win."""
+    accepted = await session.scalar(
+        update(Invitation)
+        .where(
+            Invitation.id == invitation_id,
+            Invitation.accepted_at.is_(None),
+            Invitation.revoked_at.is_(None),
+            Invitation.expires_at > now,
+        )
+        .values(accepted_at=now)
+        .returning(Invitation.id)
+    )
+    return accepted is not None
+
+
+async def list_api_tokens(
+    session: AsyncSession, workspace_id: UUID, user_id: UUID, page: Page
+) -> tuple[list[ApiToken], int]:
+    """A member's own tokens that still work."""
+    where = (ApiToken.workspace_id == workspace_id, ApiToken.user_id == user_id, ApiToken.revoked_at.is_(None))
+    total = await session.scalar(select(func.count()).select_from(ApiToken).where(*where))
+    rows = await session.scalars(
+        select(ApiToken)
+        .where(*where)
+        .order_by(ApiToken.created_at.desc(), ApiToken.id.desc())
+        .limit(page.limit)
+        .offset(page.offset)
+    )
+    return list(rows), total or 0
+
+
+async def revoke_api_token(
+    session: AsyncSession, token_id: UUID, user_id: UUID | None, now: datetime
+) -> ApiToken | None:
+    """Revoke a token of `user_id` (None: of anyone in the workspace)."""
+    statement = update(ApiToken).where(ApiToken.id == token_id, ApiToken.revoked_at.is_(None))
+    if user_id is not None:
+        statement = statement.where(ApiToken.user_id == user_id)
+    return await session.scalar(statement.values(revoked_at=now).returning(ApiToken))
+
+
+async def revoke_tokens_of(
+    session: AsyncSession, workspace_id: UUID, user_id: UUID, now: datetime, *, origin: str | None = None
+) -> None:
+    statement = update(ApiToken).where(
+        ApiToken.workspace_id == workspace_id, ApiToken.user_id == user_id, ApiToken.revoked_at.is_(None)
+    )
+    if origin is not None:
+        statement = statement.where(ApiToken.origin == origin)
+    await session.execute(statement.values(revoked_at=now))
