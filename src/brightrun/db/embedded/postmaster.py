@@ -20,6 +20,8 @@ from brightrun.db.embedded.locks import FileLock
 HOST = "127.0.0.1"
 _SHM = Path("/dev/shm")  # noqa: S108 -- asked for its size only
 _SHM_WANTED = 256 * 1024 * 1024  # Docker's default of 64 MB is what parallel queries overflow
+_URGE_AFTER_S = 5.0
+_FORCE_AFTER_S = 15.0
 _DEAD = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
 
 
@@ -88,7 +90,7 @@ def wait_for_earlier(lock: FileLock, cluster: Path, log: Callable[[str], None]) 
     """What holds the server lock: a postmaster to join, or None once nothing does (and the lock is ours).
 
     A killed postmaster leaves children that end by themselves, unless they are deep in a query: those are told to
-    after 5 s and forced after 15 s. Their work is lost already, and the shared memory they hold bars a new start.
+    after 5 s and forced after 15. Their work is lost already, and the shared memory they hold bars a new start.
     """
     began, urged, forced, told = time.monotonic(), False, False, False
     running: Postmaster | None = None
@@ -104,10 +106,10 @@ def wait_for_earlier(lock: FileLock, cluster: Path, log: Callable[[str], None]) 
         if waited > 1 and not told:
             told = True
             log("waiting for the last processes of an earlier PostgreSQL on this data directory to end")
-        if waited > 15 and not forced:
+        if waited > _FORCE_AFTER_S and not forced:
             forced = True
             _signal_children(cluster, signal.SIGKILL)
-        elif waited > 5 and not urged:
+        elif waited > _URGE_AFTER_S and not urged:
             urged = True
             _signal_children(cluster, signal.SIGQUIT)
         return False

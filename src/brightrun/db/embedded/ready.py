@@ -78,7 +78,7 @@ def _try_to_connect(server: Postmaster, home: Home, password: str) -> _Problem |
         if "password authentication failed" in text:
             return _Problem(
                 f"The superuser password in {home.password_file} is not the one of the database in {home.cluster}. "
-                "Restore that file; or stop every BrightRun process on this data directory and delete the file, and the "
+                "Restore that file; or stop every BrightRun process on this data directory and delete it, and the "
                 "next start sets a new one.",
                 permanent=True,
             )

@@ -73,11 +73,11 @@ class EmbeddedPostgres:
         server fails, with the end of its log.
         """
         with self._mutex:
-            if self.is_running():
+            if self._is_member() and self.is_running():
                 return
             control = make_control_directory(self.data)
             with self._control_lock(control):
-                if self._membership is None or self._membership.closed:
+                if not self._is_member():
                     self._membership = FileLock(control / "members.lock")
                     self._membership.shared()
                 try:
@@ -93,16 +93,17 @@ class EmbeddedPostgres:
         """Leave; stops the server when nobody else uses it. Does nothing when not started."""
         with self._mutex:
             if self._membership is None or self._membership.closed:
-                self._server = None
                 return
             control = self._membership.path.parent
             with self._control_lock(control):
                 self._leave(control)
 
     def is_running(self) -> bool:
-        """Does the server that `start` started or joined live? Asked of the process, never of a file."""
-        member = self._membership is not None and not self._membership.closed
-        return member and self._server is not None and self._server.is_alive()
+        """Does the server that `start` started or joined live? Asked of the process, never of a file.
+
+        After `stop`: True while other processes keep it.
+        """
+        return self._server is not None and self._server.is_alive()
 
     def conninfo(self, dbname: str = "postgres") -> str:
         """libpq connection string of the superuser over TCP. It contains the password: not for a log."""
@@ -134,6 +135,9 @@ class EmbeddedPostgres:
         self._started()
         assert self._home is not None
         return self._home.cluster
+
+    def _is_member(self) -> bool:
+        return self._membership is not None and not self._membership.closed
 
     def _started(self) -> Postmaster:
         if self._server is None:
@@ -242,11 +246,11 @@ class EmbeddedPostgres:
     def _leave(self, control: Path) -> None:
         """Give up membership, under the control lock. Whoever can make the shared lock exclusive is alone."""
         membership, self._membership = self._membership, None
-        server, self._server = self._server, None
         if membership is None:
             return
         try:
             if membership.try_exclusive():
+                server, self._server = self._server, None
                 self._stop_server(control, server)
         finally:
             membership.close()
