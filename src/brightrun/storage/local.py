@@ -257,6 +257,7 @@ class LocalStore:
             return download_whole(source, target, info)
 
     def copy(self, bucket: Bucket, path: str, to_bucket: Bucket, to_path: str) -> ObjectInfo:
+        self._path(to_bucket, to_path)
         self._stat(bucket, path)
         return self.put_file(to_bucket, to_path, self._path(bucket, path))
 

@@ -199,18 +199,18 @@ class S3Store:
             return download_whole(source, target, info)
 
     def copy(self, bucket: Bucket, path: str, to_bucket: Bucket, to_path: str) -> ObjectInfo:
+        s3_bucket, key = self._address(to_bucket, to_path)
         info = self.head(bucket, path)
         if info.size > MAX_PUT_BYTES:
             import obstore
 
-            store, key = self._object(to_bucket, to_path)
+            store = self._clients.objects(s3_bucket)
             attributes = {"sha256": info.sha256} if info.sha256 else None
             with self.open_read(bucket, path) as source, s3_faults(_named(to_bucket, to_path)):
                 chunk_size = fitting_part_size(info.size, UPLOAD_CHUNK_BYTES)
                 obstore.put(store, key, source, attributes=attributes, chunk_size=chunk_size, max_concurrency=4)
         else:
             from_s3_bucket, from_key = self._address(bucket, path)
-            s3_bucket, key = self._address(to_bucket, to_path)
             with s3_faults(_named(to_bucket, to_path)):
                 self._clients.control.copy_object(
                     Bucket=s3_bucket, Key=key, CopySource={"Bucket": from_s3_bucket, "Key": from_key}
@@ -220,7 +220,7 @@ class S3Store:
     def list_objects(self, bucket: Bucket, prefix: str = "") -> Iterator[ObjectInfo]:
         import obstore
 
-        s3_bucket, root = self._address(bucket, "")
+        s3_bucket, root = self._root(bucket)
         key = root + check_folder(prefix)
         with s3_faults(f"The listing of {bucket}"):
             for batch in obstore.list(self._clients.objects(s3_bucket), key.rstrip("/") or None, chunk_size=1000):
@@ -302,11 +302,15 @@ class S3Store:
     def _s3_buckets(self) -> list[str]:
         return [self._one_bucket] if self._one_bucket else [self._bucket_prefix + bucket for bucket in Bucket]
 
-    def _address(self, bucket: Bucket, path: str) -> tuple[str, str]:
-        """S3 bucket and key. An empty path gives the key's beginning that all of `bucket` shares."""
+    def _root(self, bucket: Bucket) -> tuple[str, str]:
+        """S3 bucket, and the beginning of the key that all of `bucket` shares."""
         check_bucket(bucket)
-        path = check_path(path) if path else ""
-        return (self._one_bucket, f"{bucket}/{path}") if self._one_bucket else (self._bucket_prefix + bucket, path)
+        return (self._one_bucket, f"{bucket}/") if self._one_bucket else (self._bucket_prefix + bucket, "")
+
+    def _address(self, bucket: Bucket, path: str) -> tuple[str, str]:
+        """S3 bucket and key."""
+        s3_bucket, root = self._root(bucket)
+        return s3_bucket, root + check_path(path)
 
     def _from_key(self, s3_bucket: str, key: str) -> tuple[Bucket | None, str]:
         """The inverse of `_address`; None for what is not ours."""
@@ -316,7 +320,7 @@ class S3Store:
         return (Bucket(name), path) if name in set(Bucket) else (None, key)
 
     def _object(self, bucket: Bucket, path: str) -> "tuple[obstore.store.S3Store, str]":
-        s3_bucket, key = self._address(bucket, check_path(path))
+        s3_bucket, key = self._address(bucket, path)
         return self._clients.objects(s3_bucket), key
 
 

@@ -16,7 +16,8 @@ import httpx2
 from brightrun.storage.errors import UploadFailedError
 
 READ_BYTES = 256 * 1024
-PATIENCE_S = 120.0  # without a byte accepted, before giving up
+PATIENCE_S = 120.0  # without a body accepted, before giving up
+MIN_ATTEMPTS = 5
 MAX_BACKOFF_S = 10.0
 RETRIED = {408, 425, 429, 500, 502, 503, 504}
 # Completion hashes the whole file on the server before it answers.
@@ -73,7 +74,7 @@ def upload_file(
     progress: called with (bytes stored or on their way, bytes in all), from several threads, one at a time; the first
     number falls when a part must be sent again. renew: gets a fresh target (through the authenticated API) when URLs
     have expired. cancel: set it to stop; what is stored stays, and a later call resumes. patience_s: gives up after
-    so long without a byte accepted. UploadFailedError says why, with the server's own `code` where it gave one.
+    so long without a part accepted. UploadFailedError says why, with the server's own `code` where it gave one.
     """
     own = http is None
     client = http or httpx2.Client(timeout=TIMEOUT)
@@ -129,7 +130,7 @@ class _Upload:
                 continue
             return UploadResult(self._size, self._sent, sha256)
 
-    # --- in parts ---------------------------------------------------------------------------------------------------
+    # --- in parts --------------------------------------------------------------------------------------------
 
     def _send_parts(self) -> str | None:
         multipart = self._target.multipart
@@ -161,7 +162,7 @@ class _Upload:
         failed = threading.Event()
         waiting = iter(parts)
         with ThreadPoolExecutor(self._parallel, thread_name_prefix="upload") as pool:
-            running: set[Future[None]] = set()
+            running: set[Future[str | None]] = set()
             first_error: BaseException | None = None
             while True:
                 while first_error is None and len(running) < self._parallel:
@@ -180,7 +181,7 @@ class _Upload:
         if first_error is not None:
             raise first_error
 
-    # --- in one piece -------------------------------------------------------------------------------------------------
+    # --- in one piece ----------------------------------------------------------------------------------------
 
     def _send_whole(self) -> str | None:
         if self._target.url is None:
@@ -189,7 +190,7 @@ class _Upload:
         self._check_unchanged()
         return answer
 
-    # --- one body -------------------------------------------------------------------------------------------------------
+    # --- one body --------------------------------------------------------------------------------------------
 
     def _put(self, part: _Part, failed: threading.Event) -> str | None:
         """PUT one body, again and again while the fault is one that passes. Its SHA-256 where the answer names it."""
@@ -235,16 +236,16 @@ class _Upload:
 
     def _persistently(self, send: Callable[[], httpx2.Response], failed: threading.Event) -> httpx2.Response:
         delay = 0.2
+        attempts = 0
+        first_attempt = time.monotonic()
         while True:
+            attempts += 1
             try:
                 response = send()
             except httpx2.TransportError as error:
                 reason = f"the connection failed ({type(error).__name__}: {error})"
             except _StoppedError:
-                raise UploadFailedError(
-                    f"The upload of {self._path.name} was stopped. What was stored stays stored; start it again to go on.",
-                    code="upload_stopped",
-                ) from None
+                raise self._stopped() from None
             else:
                 if response.is_success:
                     return response
@@ -257,7 +258,8 @@ class _Upload:
                         code=_code(response),
                         status=response.status_code,
                     )
-            if self._out_of_patience():
+            # A slow line may need longer than our patience for one body, so a few attempts are made in any case.
+            if attempts >= MIN_ATTEMPTS and self._out_of_patience(since=first_attempt):
                 raise UploadFailedError(
                     f"The upload of {self._path.name} was given up after {self._patience_s:.0f} s without progress: "
                     f"{reason}. What was stored stays stored; start it again to go on."
@@ -266,12 +268,15 @@ class _Upload:
             pause = delay * random.uniform(0.5, 1.0)  # noqa: S311
             delay = min(delay * 2, MAX_BACKOFF_S)
             if self._stop.wait(pause) or failed.is_set():
-                raise UploadFailedError(
-                    f"The upload of {self._path.name} was stopped. What was stored stays stored; start it again to go on.",
-                    code="upload_stopped",
-                )
+                raise self._stopped()
 
-    # --- bookkeeping ------------------------------------------------------------------------------------------------------
+    def _stopped(self) -> UploadFailedError:
+        return UploadFailedError(
+            f"The upload of {self._path.name} was stopped. What was stored stays stored; start it again to go on.",
+            code="upload_stopped",
+        )
+
+    # --- bookkeeping -----------------------------------------------------------------------------------------
 
     def _report(self, more: int) -> None:
         with self._lock:
@@ -279,9 +284,9 @@ class _Upload:
             if self._progress is not None:
                 self._progress(self._done, self._size)
 
-    def _out_of_patience(self) -> bool:
+    def _out_of_patience(self, *, since: float = 0.0) -> bool:
         with self._lock:
-            return time.monotonic() - self._last_accepted > self._patience_s
+            return time.monotonic() - max(since, self._last_accepted) > self._patience_s
 
     def _check_unchanged(self) -> None:
         status = self._path.stat()
