@@ -1,0 +1,349 @@
+"""The catalogue of what can be wrong with a training file. Codes are stable: they are stored, filtered and documented.
+
+`docs/reference/validation-codes.md` is generated from this table (`brightrun.validation.catalogue`).
+"""
+
+from typing import Literal
+
+import msgspec
+
+
+class Code(msgspec.Struct, frozen=True):
+    """severity: `error` blocks training, `warning` does not, `info` is only told.
+
+    fixable: a repair needs no judgement.
+    """
+
+    severity: Literal["error", "warning", "info"]
+    group: str
+    title: str
+    explanation: str
+    suggestion: str
+    fixable: bool = False
+
+
+_FILE, _TEXT, _SHAPE, _CHAT, _CONTENT, _COUNTS = (
+    "The file as a whole",
+    "Lines and JSON",
+    "Fields",
+    "The conversation",
+    "The text",
+    "Counts and identity",
+)
+
+
+def _error(group: str, title: str, explanation: str, suggestion: str, *, fixable: bool = False) -> Code:
+    return Code("error", group, title, explanation, suggestion, fixable)
+
+
+def _warning(group: str, title: str, explanation: str, suggestion: str, *, fixable: bool = False) -> Code:
+    return Code("warning", group, title, explanation, suggestion, fixable)
+
+
+CODES: dict[str, Code] = {
+    "empty_file": _error(
+        _FILE,
+        "Empty file",
+        "The file has no bytes, or nothing but blank lines.",
+        "Upload the file again; check that the export that made it had finished.",
+    ),
+    "binary_file": _error(
+        _FILE,
+        "Not a text file",
+        "The first bytes are those of another kind of file (an archive, a document, an image, a table).",
+        "Unpack or export the data as JSON Lines (one JSON object a line) in UTF-8.",
+    ),
+    "wrong_encoding": _error(
+        _FILE,
+        "Not UTF-8",
+        "The file is written in UTF-16 or UTF-32. Training files are UTF-8.",
+        "Save the file again with the encoding UTF-8.",
+        fixable=True,
+    ),
+    "unknown_format": _error(
+        _FILE,
+        "Format not recognised",
+        "No record among the first ones has the fields of any format that BrightRun reads.",
+        "Compare a line of the file with the examples in the format guide, or name the format when you upload.",
+    ),
+    "format_mismatch": _error(
+        _FILE,
+        "Declared format contradicts the content",
+        "The format that was declared is not the one that the records are written in.",
+        "Declare the format that was found, or leave the format to be detected.",
+    ),
+    "no_records": _error(
+        _FILE, "No records", "The file can be read but holds no record.", "Check that the export wrote its records."
+    ),
+    "nothing_to_train": _error(
+        _FILE,
+        "Nothing to learn in the whole file",
+        "Every record was read, but none has an answer that a model would learn: all targets are null.",
+        "Export the pairs whose `target_response` is written, not only the user turns.",
+    ),
+    "byte_order_mark": Code(
+        "info",
+        _FILE,
+        "Byte order mark",
+        "The file begins with an invisible UTF-8 byte order mark. It is skipped.",
+        "Nothing to do. Other programs may stumble over it: save as UTF-8 without BOM.",
+        True,
+    ),
+    "crlf_lines": Code(
+        "info",
+        _FILE,
+        "Windows line ends",
+        "Lines end in carriage return and line feed. They are read like any other.",
+        "Nothing to do.",
+        True,
+    ),
+    "broken_json": _error(
+        _TEXT,
+        "Broken JSON",
+        "The text is not valid JSON. The byte where reading stopped and what was expected there are given.",
+        "Correct the text at the place shown, or write the file again with a JSON library.",
+    ),
+    "broken_structure": _error(
+        _TEXT,
+        "Broken JSON between records",
+        "The JSON array or file around the records is damaged, so that what follows cannot be told apart.",
+        "Correct the place shown; what comes after it was not checked.",
+    ),
+    "invalid_utf8": _error(
+        _TEXT,
+        "Invalid UTF-8",
+        "Some bytes are not UTF-8 text, often because the file was saved in Windows-1252 or Latin-1.",
+        "Save the file again with the encoding UTF-8.",
+        fixable=True,
+    ),
+    "lone_surrogate": _error(
+        _TEXT,
+        "Half an emoji",
+        "An escape such as `\\ud83d` stands without its second half. No text contains such a character.",
+        "Write the whole character, or remove the escape.",
+        fixable=True,
+    ),
+    "nesting_too_deep": _error(
+        _TEXT,
+        "Nested too deeply",
+        "The record has more than 1,000 brackets inside one another. No training format needs more than ten.",
+        "Remove the record; it was most likely damaged or made by mistake.",
+    ),
+    "record_too_long": _error(
+        _TEXT,
+        "Record too long",
+        "One record is larger than the limit and was skipped without being looked at.",
+        "Split the record. If the whole file is one line without line ends, write one record a line.",
+    ),
+    "not_an_object": _error(
+        _SHAPE,
+        "Not a JSON object",
+        "The record is valid JSON, but a list, a number or a bare text. A record is an object: `{…}`.",
+        "Write each record as an object with the fields of its format.",
+    ),
+    "mixed_formats": _error(
+        _SHAPE,
+        "Record of another format",
+        "This record has the fields of another format than the rest of the file.",
+        "Convert it, or put it in a file of its own.",
+    ),
+    "missing_field": _error(_SHAPE, "Missing field", "A field that the format requires is absent.", "Add the field."),
+    "null_value": _error(_SHAPE, "Null", "A field that needs a value is null.", "Give the field a value."),
+    "wrong_type": _error(
+        _SHAPE, "Wrong type", "A field holds another kind of value than the format says.", "Write the value as shown."
+    ),
+    "empty_list": _error(
+        _SHAPE, "Empty list", "A list that needs at least one entry is empty.", "Add the entries, or remove the record."
+    ),
+    "blank_content": _error(
+        _SHAPE,
+        "Blank text",
+        "A message or answer is empty or only white space, so there is nothing to learn from it or to answer to.",
+        "Write the text, or remove the record.",
+    ),
+    "blank_context": _warning(
+        _SHAPE,
+        "Blank context",
+        "A system prompt or a prompt is empty. The record can be trained; it may not be what was meant.",
+        "Write the text, or remove the field.",
+        fixable=True,
+    ),
+    "unknown_role": _error(
+        _SHAPE,
+        "Unknown role",
+        "The speaker of a message is none that a chat model knows.",
+        "Use `system`, `user`, `assistant` or `tool` (`human` and `gpt` are read too).",
+    ),
+    "unsupported_content": _error(
+        _SHAPE,
+        "Content that is not text",
+        "A message holds an image, audio or a file. BrightRun trains language models on text.",
+        "Remove the part, or describe it in words.",
+    ),
+    "invalid_weight": _error(
+        _SHAPE,
+        "Invalid weight",
+        "`weight` says whether a message is trained: 1 for yes, 0 for no.",
+        "Use 0 or 1.",
+        fixable=True,
+    ),
+    "invalid_label": _error(
+        _SHAPE,
+        "Invalid label",
+        "The KTO label is neither true nor false.",
+        "Write `true` for a wanted answer and `false` for an unwanted one.",
+    ),
+    "invalid_tools": _error(
+        _SHAPE,
+        "Tool definitions unreadable",
+        "`tools` is not a list of tool definitions.",
+        "Write a JSON list of tools, or remove the field.",
+    ),
+    "tool_arguments_not_json": _error(
+        _SHAPE,
+        "Tool arguments are not JSON",
+        "A model trained on this would learn to call tools with arguments that no program can read.",
+        "Write the arguments as a JSON object.",
+    ),
+    "no_assistant_turn": _error(
+        _CHAT,
+        "Nothing for a model to learn",
+        "The record has no assistant message, and only assistant messages are trained.",
+        "Add the assistant's answer, or remove the record.",
+    ),
+    "all_weights_zero": _error(
+        _CHAT,
+        "Every answer switched off",
+        "All assistant messages have `weight` 0, so nothing in the record would be trained.",
+        "Give the answers to be learned `weight` 1, or remove the record.",
+    ),
+    "last_turn_not_assistant": _warning(
+        _CHAT,
+        "Does not end with an answer",
+        "What follows the last assistant message is read by nobody: it is neither trained nor answered.",
+        "Remove the trailing messages, or add the answer.",
+        fixable=True,
+    ),
+    "role_order": _warning(
+        _CHAT,
+        "Unusual order of speakers",
+        "Two messages of the same speaker follow each other, or the conversation does not begin with the user. "
+        "Some chat templates refuse that.",
+        "Merge the messages, or add the missing turn.",
+    ),
+    "system_not_first": _warning(
+        _CHAT,
+        "System message out of place",
+        "There is more than one system message, or it does not come first. Many chat templates refuse or drop it.",
+        "Put one system message at the beginning.",
+    ),
+    "weight_ignored": _warning(
+        _CHAT,
+        "Weight without effect",
+        "`weight` stands on a message that is not the assistant's. Only assistant messages are trained.",
+        "Remove the `weight`.",
+        fixable=True,
+    ),
+    "identical_preference": _warning(
+        _CHAT,
+        "Chosen equals rejected",
+        "Both answers are the same, so the pair says nothing about which is better.",
+        "Remove the pair.",
+        fixable=True,
+    ),
+    "history_repeats_input": Code(
+        "info",
+        _CHAT,
+        "History ends with the current input",
+        "The conversation history already contains the current user input. It is read once, not twice.",
+        "Nothing to do.",
+        True,
+    ),
+    "history_input_differs": _warning(
+        _CHAT,
+        "History ends with another user message",
+        "The history ends with a user message that is not the current input, so two user messages follow each other.",
+        "Add the assistant's answer in between, or make the two texts the same.",
+    ),
+    "null_target": Code(
+        "info",
+        _CHAT,
+        "No target: a user turn",
+        "The pair's `target_response` is null, as it is for user turns. It is counted apart and not trained.",
+        "Nothing to do.",
+    ),
+    "control_character": _warning(
+        _CONTENT,
+        "Control characters",
+        "The text holds invisible control characters that a model would learn to write.",
+        "Remove them.",
+        fixable=True,
+    ),
+    "replacement_character": _warning(
+        _CONTENT,
+        "Lost characters",
+        "The text holds the replacement character �: an earlier program could not read what stood there.",
+        "Restore the text from its source.",
+    ),
+    "doubled_escape": _warning(
+        _CONTENT,
+        "Doubled escapes",
+        "The text holds a written-out `\\n` (backslash and n) where a line break was meant. "
+        "A model would learn to write it.",
+        "Replace it by a real line break.",
+        fixable=True,
+    ),
+    "text_cut_off": _warning(
+        _CONTENT,
+        "Answer cut off",
+        "The answer stops in the middle. A model would learn to stop there.",
+        "Complete the answer, or remove the record.",
+    ),
+    "unfilled_placeholder": _warning(
+        _CONTENT,
+        "Unfilled placeholder",
+        "The text holds a placeholder of a template that was never filled in.",
+        "Fill in the value.",
+    ),
+    "special_token_in_text": _warning(
+        _CONTENT,
+        "Chat markers in the text",
+        "The text holds a marker that a chat template uses to separate messages. The tokenizer may read it as one.",
+        "Remove the marker.",
+        fixable=True,
+    ),
+    "meta_count_mismatch": _warning(
+        _COUNTS,
+        "Declared count is wrong",
+        "The file's header declares another number of records than the file holds. What is in the file counts.",
+        "Check that nothing was lost when the file was written; correct the header.",
+        fixable=True,
+    ),
+    "misplaced_meta": _warning(
+        _COUNTS,
+        "Header in the middle",
+        "A `_meta` line stands after the first record, as when two files were joined. It is skipped.",
+        "Remove the line.",
+        fixable=True,
+    ),
+    "duplicate_id": _warning(
+        _COUNTS,
+        "Id used twice",
+        "Two records carry the same id.",
+        "Remove the copy, or give each its own id.",
+    ),
+    "duplicate_record": _warning(
+        _COUNTS,
+        "Exact duplicate",
+        "Two records have exactly the same messages. The text is learned twice as hard, and a held-out test may know "
+        "its answer.",
+        "Remove one of them.",
+        fixable=True,
+    ),
+    "turn_number_gap": _warning(
+        _COUNTS,
+        "Turn numbers with a gap",
+        "A pair's `turn_number` does not fit its history or the pair before it: turns seem to be missing.",
+        "Check that no turn was lost.",
+    ),
+}

@@ -1,0 +1,198 @@
+"""Layouts that are one JSON document: an array of records, a single record, the full v4 file, an enriched file."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from brightrun.formats.decode import decode, locate_fault
+from brightrun.formats.detect import Layout
+from brightrun.formats.json_stream import JsonWalker, Path, StructureError, Value
+from brightrun.formats.lines import ByteSource
+from brightrun.formats.objects import ObjectReader
+from brightrun.formats.reading import Reading, json_type, shown, take_id
+from brightrun.formats.registry import FORMATS, Format, Object
+from brightrun.formats.v4 import enriched_id, read_pair
+
+_OPENED: dict[Layout, Callable[[Path], bool]] = {
+    "array": lambda path: not path,
+    "document": lambda path: False,
+    "v4_full": lambda path: (
+        not path
+        or path == ("conversations",)
+        or (len(path) == 2 and path[0] == "conversations")
+        or (len(path) == 3 and path[0] == "conversations" and path[2] == "training_pairs")
+    ),
+    "enriched_file": lambda path: path in ((), ("training_pairs",)),
+}
+
+
+class Declared(NamedTuple):
+    """A number of records or conversations that the file declares about itself."""
+
+    line: int
+    byte_offset: int
+    path: str
+    number: int
+
+
+class Document:
+    """Reads one document. `declared`, `conversations`, `pairs` and `with_target` hold when it is exhausted."""
+
+    def __init__(self, source: ByteSource, layout: Layout, entry: Format, objects: ObjectReader) -> None:
+        self._walker = JsonWalker(source, _OPENED[layout], objects.limit)
+        self._layout, self._entry, self._object = layout, entry, objects
+        self._number = self._index = 0
+        self._conversation: Object | None = None
+        self._conversation_number = -1
+        self._pairs_of_conversation = 0
+        self.declared: list[Declared] = []
+        self.conversations = self.pairs = self.with_target = 0
+
+    def readings(self) -> Iterator[Reading]:
+        """One reading a record; what breaks the document itself ends them with the error `broken_structure`."""
+        read = {"v4_full": self._full, "enriched_file": self._enriched}.get(self._layout, self._plain)
+        try:
+            for value in self._walker:
+                for reading in read(value):
+                    self._index += len(reading.records)
+                    yield reading
+            if self._layout == "v4_full":
+                yield from self._conversation_ends()
+        except StructureError as error:
+            reading = self._aside(error.offset)
+            reading.report("broken_structure", "", f"{error} What follows was not read.")
+            yield reading
+
+    def _reading(self, value: Value, path: str) -> Reading:
+        self._number += 1
+        return Reading(self._number, value.offset, path, self._index, value.data)
+
+    def _aside(self, offset: int, path: str = "") -> Reading:
+        """For what concerns the document between its records, at the record that comes next."""
+        reading = Reading(self._number + 1, offset, path, self._index)
+        reading.is_record = False
+        return reading
+
+    def _plain(self, value: Value) -> Iterator[Reading]:
+        if self._layout == "array":
+            if not value.path:
+                return  # an empty array: no records, which is said at the end
+            path = f"[{value.path[0]}]"
+        else:
+            path = ""
+        yield self._object.read(self._reading(value, path), value.data, value.length, self._entry, value.first_line)
+
+    # The full v4 file: conversations[i].training_pairs[j]
+
+    def _full(self, value: Value) -> Iterator[Reading]:
+        match value.path:
+            case ("training_file_metadata",):
+                metadata, faults = self._metadata(value, "training_file_metadata")
+                yield from faults
+                self._declare(value, metadata, "training_file_metadata", "total_training_pairs", "total_conversations")
+            case ("conversations",):
+                yield self._misplaced(value, "conversations", "a list of conversations")
+            case ("conversations", int(number), *rest):
+                if number != self._conversation_number:
+                    yield from self._conversation_ends()
+                    self._conversation, self._conversation_number, self._pairs_of_conversation = None, number, 0
+                    self.conversations += 1
+                yield from self._in_conversation(value, number, rest)
+            case ():
+                yield self._misplaced(value, "", "an object with `conversations`")
+            case _:
+                pass  # consultant_profile and whatever else describes the file
+
+    def _in_conversation(self, value: Value, number: int, rest: list[str | int]) -> Iterator[Reading]:
+        where = f"conversations[{number}]"
+        match rest:
+            case ["conversation_metadata"]:
+                self._conversation, faults = self._metadata(value, f"{where}.conversation_metadata")
+                yield from faults
+            case ["training_pairs", int(pair)]:
+                self._pairs_of_conversation += 1
+                yield self._pair(value, f"{where}.training_pairs[{pair}]", self._conversation, f"conversation-{number}")
+            case ["training_pairs", *_]:
+                self._pairs_of_conversation += 1  # said here, not again at the conversation's end
+                yield self._misplaced(value, f"{where}.training_pairs", "a list of pairs")
+            case [] | [int()]:
+                self._pairs_of_conversation += 1
+                yield self._misplaced(value, where, "an object with `training_pairs`")
+            case _:
+                pass
+
+    def _conversation_ends(self) -> Iterator[Reading]:
+        if self._conversation_number >= 0 and not self._pairs_of_conversation:
+            where = f"conversations[{self._conversation_number}]"
+            reading = self._aside(0, where)
+            reading.report("missing_field", "training_pairs", f"`{where}.training_pairs` is missing.")
+            yield reading
+
+    # One enriched conversation: training_pairs[j]
+
+    def _enriched(self, value: Value) -> Iterator[Reading]:
+        match value.path:
+            case ("dataset_metadata",):
+                metadata, faults = self._metadata(value, "dataset_metadata")
+                yield from faults
+                self._conversation = {"conversation_id": enriched_id(metadata)}
+                self._declare(value, metadata, "dataset_metadata", "total_turns")
+            case ("training_pairs", int(number)):
+                yield self._pair(value, f"training_pairs[{number}]", self._conversation, "conversation-0")
+            case ("training_pairs", *_):
+                yield self._misplaced(value, "training_pairs", "a list of pairs")
+            case ():
+                yield self._misplaced(value, "", "an object with `training_pairs`")
+            case _:
+                pass
+
+    # Both
+
+    def _pair(self, value: Value, path: str, conversation: Object | None, fallback_id: str) -> Reading:
+        reading = self._reading(value, path)
+        reading.conversation, reading.fallback_id = conversation, fallback_id
+        conversation_id = take_id(conversation or {}, "conversation_id")
+
+        def read(pair: object) -> None:
+            if not isinstance(pair, dict):
+                message = f"The pair is {json_type(pair)}; a pair is an object: {{…}}."
+                reading.report("not_an_object", "", message, excerpt=shown(pair))
+            elif not FORMATS["brightrun_lora_v4"].marks(pair):
+                message = "The pair has neither `current_user_input` nor `target_response`."
+                reading.report("missing_field", "target_response", message)
+            else:
+                read_pair(pair, reading, conversation_id)
+
+        self._object.read_with(reading, value.data, value.length, read, value.first_line)
+        self.pairs += 1
+        self.with_target += len(reading.records)
+        return reading
+
+    def _metadata(self, value: Value, path: str) -> tuple[Object | None, list[Reading]]:
+        reading = self._aside(value.offset, path)
+        if value.data is None:
+            reading.report("record_too_long", "", f"`{path}` is {value.length:,} bytes long; it was skipped.")
+            return None, [reading]
+        try:
+            metadata: Any = decode(value.data)
+        except ValueError:
+            fault = locate_fault(value.data)
+            reading.report(fault.code, "", fault.message, suggestion=fault.suggestion, position=fault.position)
+            return None, [reading]
+        if not isinstance(metadata, dict):
+            reading.report("wrong_type", "", f"`{path}` is {json_type(metadata)}; it must be an object.")
+            return None, [reading]
+        return metadata, []
+
+    def _declare(self, value: Value, metadata: Object | None, path: str, *keys: str) -> None:
+        for key in keys:
+            count = (metadata or {}).get(key)
+            if isinstance(count, int) and not isinstance(count, bool):
+                self.declared.append(Declared(1, value.offset, f"{path}.{key}", count))
+
+    def _misplaced(self, value: Value, path: str, wanted: str) -> Reading:
+        reading = self._aside(value.offset, path)
+        if value.data == b"[]":
+            reading.report("empty_list", "", f"`{path}` is empty.")
+        else:
+            reading.report("wrong_type", "", f"`{path or 'the file'}` must be {wanted}.")
+        return reading

@@ -1,0 +1,70 @@
+"""One finding in a training file: where, what, and what to do about it."""
+
+from typing import Literal
+
+import msgspec
+
+from brightrun.formats.codes import CODES
+
+Severity = Literal["error", "warning", "info"]
+EXCERPT_CHARACTERS = 160
+
+
+class Issue(msgspec.Struct, frozen=True):
+    """One finding.
+
+    line: 1-based physical line (JSONL), record number (JSON array) or pair number (full v4 file); 1 for the whole file.
+    byte_offset: the exact byte for faults of the text itself (broken JSON, wrong encoding), else the record's first.
+    path: of the field, with 0-based indices (`turns[2].content`); empty for the whole record.
+    severity, suggestion, fixable: from the catalogue, unless the place allows a better suggestion.
+    excerpt: at most EXCERPT_CHARACTERS of what was found, on one line.
+    """
+
+    line: int
+    byte_offset: int
+    path: str
+    code: str
+    severity: Severity
+    message: str
+    suggestion: str
+    fixable: bool
+    excerpt: str = ""
+
+
+def make_issue(
+    code: str,
+    message: str,
+    *,
+    line: int = 1,
+    byte_offset: int = 0,
+    path: str = "",
+    excerpt: str = "",
+    suggestion: str | None = None,
+    fixable: bool | None = None,
+) -> Issue:
+    """An issue with its severity and advice taken from the catalogue. KeyError for a code that is not in it."""
+    entry = CODES[code]
+    return Issue(
+        line=line,
+        byte_offset=byte_offset,
+        path=path,
+        code=code,
+        severity=entry.severity,
+        message=message,
+        suggestion=entry.suggestion if suggestion is None else suggestion,
+        fixable=entry.fixable if fixable is None else fixable,
+        excerpt=excerpt_of(excerpt),
+    )
+
+
+def excerpt_of(text: str, around: int | None = None) -> str:
+    """A short one-line picture of `text`; centred on character `around` where given."""
+    start = 0 if around is None else max(0, around - EXCERPT_CHARACTERS // 2)
+    piece = text[start : start + EXCERPT_CHARACTERS]
+    printable = "".join(c if c.isprintable() else _escape(c) for c in piece)
+    before, after = "…" if start else "", "…" if start + len(piece) < len(text) else ""
+    return before + printable[: EXCERPT_CHARACTERS - len(before) - len(after)] + after
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")

@@ -1,0 +1,62 @@
+"""From the bytes of one object to its Reading."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from brightrun.formats.decode import decode, locate_fault
+from brightrun.formats.reading import Reading
+from brightrun.formats.registry import Format, read_object
+from brightrun.formats.texts import check_texts, suspicious
+
+_EXCERPT_BYTES = 60
+
+
+class ObjectReader(NamedTuple):
+    """limit: bytes an object may have. texts: whether to check what its texts hold."""
+
+    limit: int
+    texts: bool
+
+    def read(self, reading: Reading, data: bytes | None, length: int, entry: Format, first_line: int = 0) -> Reading:
+        """Fill `reading` from `data` (None when the object was above the limit) and return it.
+
+        first_line: physical line on which the object begins, where `reading.line` is not one.
+        """
+        return self.read_with(reading, data, length, lambda value: read_object(value, entry, reading), first_line)
+
+    def read_with(
+        self,
+        reading: Reading,
+        data: bytes | None,
+        length: int,
+        reads: Callable[[object], None],
+        first_line: int = 0,
+    ) -> Reading:
+        """The same, with the caller's own way from the decoded value into `reading`."""
+        if data is None:
+            message = f"The record is {length:,} bytes long; the limit is {self.limit:,}. It was skipped."
+            reading.report("record_too_long", "", message)
+            return reading
+        try:
+            value = decode(data)
+        except ValueError:
+            _report_fault(reading, data, first_line)
+            return reading
+        reads(value)
+        if self.texts and reading.is_record and suspicious(data):
+            check_texts(value, reading)
+        return reading
+
+
+def _report_fault(reading: Reading, data: bytes, first_line: int) -> None:
+    fault = locate_fault(data)
+    line = first_line + data.count(b"\n", 0, fault.position)
+    around = data[max(0, fault.position - _EXCERPT_BYTES) : fault.position + _EXCERPT_BYTES]
+    reading.report(
+        fault.code,
+        "",
+        f"{fault.message} (Physical line {line:,}.)" if first_line else fault.message,
+        excerpt=around.decode("utf-8", errors="replace"),
+        suggestion=fault.suggestion,
+        position=fault.position,
+    )

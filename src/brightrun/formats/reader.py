@@ -1,0 +1,205 @@
+"""The one reader of training files: validator, estimator, trainer, preview and export all read through it."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import BinaryIO
+
+from brightrun.formats.detect import HEAD_BYTES, Detection, detect
+from brightrun.formats.documents import Declared, Document
+from brightrun.formats.issues import Issue, make_issue
+from brightrun.formats.lines import MAX_RECORD_BYTES, UTF8_BOM, ByteSource, iter_lines
+from brightrun.formats.names import format_id
+from brightrun.formats.objects import ObjectReader
+from brightrun.formats.reading import Reading
+from brightrun.formats.records import Record
+from brightrun.formats.registry import FORMATS, Format
+
+Source = str | os.PathLike[str] | BinaryIO
+
+# What keeps a text from being JSON at all, and so may be why its format cannot be told.
+_TEXT_FAULTS = frozenset(
+    {"broken_json", "broken_structure", "invalid_utf8", "lone_surrogate", "nesting_too_deep", "record_too_long"}
+)
+
+
+def read_records(
+    source: Source,
+    format: str = "auto",  # noqa: A002 - the field's word
+    *,
+    max_record_bytes: int = MAX_RECORD_BYTES,
+) -> Iterator[Record | Issue]:
+    """Every record of a training file, normalised, and every issue of its structure, in file order.
+
+    source: a path, or a binary stream that stands at the beginning (it is not closed). format: a name of
+    `names.FORMAT_IDS` in any spelling, or `auto`. A record with an error yields its issues and no record; a pair
+    without a target yields the info `null_target`. Memory is bounded by `max_record_bytes`, not by the file.
+
+    Raises UnknownFormatError at once for a format that does not exist, OSError when the file cannot be read.
+    """
+    format_id(format)
+    return _flatten(RecordReader(source, format, max_record_bytes=max_record_bytes))
+
+
+def _flatten(reader: "RecordReader") -> Iterator[Record | Issue]:
+    for reading in reader.readings():
+        yield from reading.issues
+        yield from reading.records
+
+
+class RecordReader:
+    """Reads one file once. When `readings()` is exhausted the counters hold for the whole file.
+
+    detection: what the file is; set when the first reading is there. lines: physical lines. objects: records in the
+    sense of the file (good or bad; without blank lines and `_meta`). null_targets: pairs without a target.
+    history_repeats: pairs whose history already ended with the current input. texts: also check what the texts hold.
+    on_bytes: called with the bytes read so far; what it raises ends the reading.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        format: str = "auto",  # noqa: A002
+        *,
+        max_record_bytes: int = MAX_RECORD_BYTES,
+        texts: bool = False,
+        on_bytes: Callable[[int], None] | None = None,
+    ) -> None:
+        self._source, self._declared_format, self._on_bytes = source, format, on_bytes
+        self._object = ObjectReader(max_record_bytes, texts)
+        self.detection: Detection | None = None
+        self.lines = self.objects = self.null_targets = self.history_repeats = self.bytes_read = 0
+        self._first_repeat = (1, 0)
+        self._records = self._errors = 0
+        self._header: Declared | None = None
+        self._document: Document | None = None
+
+    def readings(self) -> Iterator[Reading]:
+        """One reading an object, and one each for what is said about the file as a whole (`is_record` False)."""
+        with self._open() as stream:
+            source = ByteSource(stream, self._on_bytes)
+            head = source.peek(HEAD_BYTES + 1)
+            complete, head = len(head) <= HEAD_BYTES, head[:HEAD_BYTES]
+            self.detection = detection = detect(head, complete=complete, declared=self._declared_format)
+            yield from self._tally(_about_file(self._opening(detection, head)))
+            if detection.bom:
+                source.skip(len(UTF8_BOM))
+            if detection.format is not None:
+                yield from self._tally(self._objects(source, detection, FORMATS[detection.format]))
+            elif any(issue.code == "unknown_format" for issue in detection.issues):
+                yield from self._tally(self._first_fault(source, detection))
+            while source.read():
+                pass  # what could not be looked at still counts as lines and bytes; why it was not is said above
+            self.lines, self.bytes_read = source.lines, source.bytes_read
+            yield from self._tally(_about_file(self._closing(detection)))
+
+    def _open(self) -> AbstractContextManager[BinaryIO]:
+        if isinstance(self._source, str | os.PathLike):
+            return Path(self._source).open("rb")
+        return nullcontext(self._source)
+
+    def _tally(self, readings: Iterator[Reading]) -> Iterator[Reading]:
+        for reading in readings:
+            if reading.is_record:
+                self.objects += 1
+            elif reading.meta is not None:
+                self._take_header(reading)
+            self._errors += reading.errors
+            self._records += len(reading.records)
+            self.null_targets += len(reading.null_targets)
+            if reading.history_repeats:
+                if not self.history_repeats:
+                    self._first_repeat = (reading.line, reading.byte_offset)
+                self.history_repeats += reading.history_repeats
+            yield reading
+
+    def _take_header(self, reading: Reading) -> None:
+        if self.objects:
+            reading.report("misplaced_meta", "_meta", "A `_meta` line stands after the first record; it is skipped.")
+            return
+        total = reading.meta.get("total_pairs") if isinstance(reading.meta, dict) else None
+        if isinstance(total, int) and not isinstance(total, bool):
+            self._header = Declared(reading.line, reading.byte_offset, "_meta.total_pairs", total)
+
+    # The objects
+
+    def _objects(self, source: ByteSource, detection: Detection, entry: Format) -> Iterator[Reading]:
+        if detection.layout != "lines":
+            self._document = Document(source, detection.layout, entry, self._object)
+            yield from self._document.readings()
+            return
+        for line in iter_lines(source, self._object.limit):
+            if line.data is None or line.data.strip():
+                reading = Reading(line.number, line.offset, "", self._records, line.data)
+                yield self._object.read(reading, line.data, line.length, entry)
+
+    def _first_fault(self, source: ByteSource, detection: Detection) -> Iterator[Reading]:
+        """Of a file whose format is not known: why its first record is no JSON, where that is the reason."""
+        for reading in self._objects(source, detection, FORMATS["openai_messages"]):
+            reading.issues = [issue for issue in reading.issues if issue.code in _TEXT_FAULTS]
+            reading.records = []
+            yield reading
+            return
+
+    # What is said about the file as a whole
+
+    def _opening(self, detection: Detection, head: bytes) -> list[Issue]:
+        issues = list(detection.issues)
+        if detection.bom:
+            issues.append(make_issue("byte_order_mark", "The file begins with a byte order mark, which is skipped."))
+        if b"\r\n" in head and detection.format is not None:
+            issues.append(make_issue("crlf_lines", "Lines end in CRLF, as Windows writes them."))
+        return issues
+
+    def _closing(self, detection: Detection) -> list[Issue]:
+        issues = [
+            _wrong_count(declared, actual) for declared, actual in self._counts() if declared.number not in actual
+        ]
+        if self.history_repeats:
+            line, offset = self._first_repeat
+            message = (
+                f"In {self.history_repeats:,} pairs the history already ends with the current input; it is read once."
+            )
+            issues.append(make_issue("history_repeats_input", message, line=line, byte_offset=offset))
+        if detection.format is not None and not self._errors and not self._records:
+            if self.objects:
+                message = f"{self.objects:,} records were read, and none has an answer: all targets are null."
+                issues.append(make_issue("nothing_to_train", message))
+            else:
+                issues.append(make_issue("no_records", "The file can be read but holds no record."))
+        return issues
+
+    def _counts(self) -> list[tuple[Declared, tuple[int, ...]]]:
+        """What the file declares about itself, each with the numbers that would be true."""
+        counts: list[tuple[Declared, tuple[int, ...]]] = []
+        if self._header is not None:
+            counts.append((self._header, (self.objects,)))
+        for declared in self._document.declared if self._document else []:
+            document = self._document
+            assert document is not None
+            match declared.path.rpartition(".")[2]:
+                case "total_conversations":
+                    counts.append((declared, (document.conversations,)))
+                case _:  # writers disagree on whether user turns, which have no target, are pairs
+                    counts.append((declared, (document.pairs, document.with_target)))
+        return counts
+
+
+def _wrong_count(declared: Declared, actual: tuple[int, ...]) -> Issue:
+    return make_issue(
+        "meta_count_mismatch",
+        f"`{declared.path}` says {declared.number:,}, but the file holds {actual[0]:,}.",
+        line=declared.line,
+        byte_offset=declared.byte_offset,
+        path=declared.path,
+    )
+
+
+def _about_file(issues: list[Issue]) -> Iterator[Reading]:
+    if issues:
+        reading = Reading(1, 0, "", 0)
+        reading.is_record = False
+        reading.issues = issues
+        reading.errors = sum(issue.severity == "error" for issue in issues)
+        yield reading

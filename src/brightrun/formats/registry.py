@@ -1,0 +1,91 @@
+"""The formats: what each is called, how it is recognised, how one of its objects is read."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from brightrun.formats.alpaca import read_alpaca
+from brightrun.formats.kto import read_kto
+from brightrun.formats.names import FormatId
+from brightrun.formats.openai import read_openai
+from brightrun.formats.preference import read_preference
+from brightrun.formats.prompt_completion import read_prompt_completion
+from brightrun.formats.reading import Reading, json_type, shown
+from brightrun.formats.sharegpt import read_sharegpt
+from brightrun.formats.v3 import read_v3
+from brightrun.formats.v4 import read_enriched, read_v4
+
+Object = dict[str, Any]
+_ANSWERS = ("chosen", "rejected", "preferred_output", "non_preferred_output")
+_LABELS = ("label", "kto_tag")
+
+
+class Format(NamedTuple):
+    """marks: whether an object has the fields that no other format has. reads: one object into a Reading."""
+
+    id: FormatId
+    marks: Callable[[Object], bool]
+    looks_like: str
+    reads: Callable[[Object, Reading], None]
+
+
+# Most particular first: the first whose mark fits is the format of an object.
+FORMATS: dict[FormatId, Format] = {
+    entry.id: entry
+    for entry in (
+        Format(
+            "enriched_conversation",
+            lambda o: "training_pairs" in o and ("dataset_metadata" in o or "consultant_profile" in o),
+            "`dataset_metadata` and `training_pairs`",
+            read_enriched,
+        ),
+        Format(
+            "brightrun_lora_v4",
+            lambda o: "target_response" in o or "current_user_input" in o,
+            "`current_user_input` and `target_response`",
+            read_v4,
+        ),
+        Format("preference", lambda o: _any(o, _ANSWERS), "a chosen and a rejected answer", read_preference),
+        Format(
+            "kto",
+            lambda o: _any(o, _LABELS) and _any(o, ("completion", "messages", "conversations", "output")),
+            "an answer and a `label`",
+            read_kto,
+        ),
+        Format("brightrun_lora_v3", lambda o: "turns" in o, "`turns`", read_v3),
+        Format("openai_messages", lambda o: "messages" in o, "`messages`", read_openai),
+        Format("sharegpt", lambda o: "conversations" in o or "conversation" in o, "`conversations`", read_sharegpt),
+        Format("alpaca", lambda o: "instruction" in o, "`instruction` and `output`", read_alpaca),
+        Format("prompt_completion", lambda o: "prompt" in o, "`prompt` and `completion`", read_prompt_completion),
+    )
+}
+
+
+def _any(obj: Object, keys: tuple[str, ...]) -> bool:
+    return any(key in obj for key in keys)
+
+
+def classify(obj: Object) -> Format | None:
+    """The format of one object by its fields; None when it has those of none."""
+    return next((entry for entry in FORMATS.values() if entry.marks(obj)), None)
+
+
+def read_object(value: object, entry: Format, reading: Reading) -> None:
+    """Turn one decoded value into records or issues. The reading says what came out."""
+    if not isinstance(value, dict):
+        message = f"The record is {json_type(value)}; a record is an object: {{…}}."
+        reading.report("not_an_object", "", message, excerpt=shown(value))
+        return
+    if not entry.marks(value):
+        if "_meta" in value:
+            reading.is_record, reading.meta = False, value["_meta"]
+            return
+        other = classify(value)
+        if other is not None:
+            reading.report(
+                "mixed_formats",
+                "",
+                f"This record looks like {other.id} ({other.looks_like}); the file is {entry.id}.",
+                excerpt=", ".join(map(str, value))[:200],
+            )
+            return
+    entry.reads(value, reading)
