@@ -6,13 +6,10 @@ import os
 import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from brightrun.db.session import Database
 from brightrun.settings import Settings
-
-if TYPE_CHECKING:
-    from brightrun.storage import ObjectStore
+from brightrun.storage import ObjectStore
 
 
 @dataclass
@@ -26,7 +23,7 @@ class Platform:
     settings: Settings
     secret: bytes = field(repr=False)
     db: Database
-    store: "ObjectStore"
+    store: ObjectStore
     public_url: str
 
     @property
@@ -54,9 +51,7 @@ def load_secret(settings: Settings) -> bytes:
             stream.flush()
             os.fsync(stream.fileno())
         try:
-            os.link(
-                aside, path
-            )  # Unlike rename, fails when another process was first: both then read the same key.
+            os.link(aside, path)  # Unlike rename, fails when another process was first: both then read the same key.
         except FileExistsError:
             pass
         finally:

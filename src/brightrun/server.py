@@ -1,8 +1,4 @@
-"""The ASGI application: rooms, middleware, start and stop.
-
-`create_app(platform)` for a process that has its parts already (tests, `brightrun up`); `from_environment()` is what
-an ASGI server imports (`uvicorn --factory brightrun.server:from_environment`).
-"""
+"""The ASGI application: rooms, middleware, start and stop."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -10,31 +6,45 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from fastapi import FastAPI, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy import text
-from starlette.staticfiles import StaticFiles
 
 import brightrun
 from brightrun.accounts import api as accounts_api
+from brightrun.accounts import live
 from brightrun.accounts import pages as accounts_pages
 from brightrun.db.migrate import head_revision
 from brightrun.errors import UnavailableError
 from brightrun.page_chrome import build_page
-from brightrun.platform import Platform
+from brightrun.platform import Platform, derive_key
+from brightrun.queue.events import EventHub
+from brightrun.rooms import import_tables, import_tasks
+from brightrun.storage import api as storage_api
 from brightrun.web import errors
-from brightrun.web.assets import STATIC
+from brightrun.web.assets import STATIC_URL, BuiltAssets
 from brightrun.web.security import RequestEnvelope
 
-JSON_BODY_LIMIT = 2 * 1024 * 1024
+ROUTERS = (
+    accounts_api.router,
+    live.router,
+    accounts_pages.router,
+    storage_api.router,
+)
 
 
-def _lifespan(platform: Platform) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+def _lifespan(hub: EventHub) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        await hub.start()
         yield
+        await hub.close()
 
     return lifespan
 
 
 def create_app(platform: Platform) -> FastAPI:
+    """The application on `platform`. Whoever runs it closes `app.state.hub` first when it stops: open streams end."""
+    import_tables()
+    import_tasks()  # Asking for a task by name needs it registered.
+    hub = EventHub(platform.db)
     app = FastAPI(
         title="BrightRun",
         version=brightrun.__version__,
@@ -42,18 +52,22 @@ def create_app(platform: Platform) -> FastAPI:
         openapi_url="/api/openapi.json",
         docs_url=None,
         redoc_url=None,
-        lifespan=_lifespan(platform),
+        lifespan=_lifespan(hub),
     )
     app.state.platform = platform
     app.state.store = platform.store
+    app.state.hub = hub
     app.state.build_page = build_page
+    app.state.signing_key = derive_key(platform.secret, "toasts")
     errors.install(app)
-    for router in (accounts_api.router, accounts_pages.router):
+    for router in ROUTERS:
         app.include_router(router)
     _probes(app, platform)
-    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    app.mount(STATIC_URL, BuiltAssets(), name="static")
     app.add_middleware(
-        RequestEnvelope, connect_origin=lambda: None, https=platform.public_url.startswith("https://")
+        RequestEnvelope,
+        connect_origins=platform.store.origins(),
+        https=platform.public_url.startswith("https://"),
     )
     return app
 

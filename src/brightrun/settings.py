@@ -58,24 +58,16 @@ class Settings(BaseSettings):
     secure_cookies: bool | None = Field(
         default=None, description="Mark cookies Secure. Default: yes when the public URL is https."
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="Least level logged."
-    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
     log_format: Literal["auto", "console", "json"] = Field(
         default="auto", description="auto: console on a terminal, JSON lines elsewhere."
     )
-    graceful_shutdown_s: int = Field(
-        default=5, description="How long open streams may hold up a shutdown, seconds."
-    )
+    graceful_shutdown_s: int = Field(default=5, description="How long open streams may hold up a shutdown, seconds.")
 
     # --- accounts -----------------------------------------------------------------------------------------------
-    signup_enabled: bool = Field(
-        default=False, description="May strangers create an account on the sign-up page?"
-    )
+    signup_enabled: bool = Field(default=False, description="May strangers create an account on the sign-up page?")
     session_days: int = Field(default=30, ge=1, description="Life of a browser session, days.")
-    login_attempts: int = Field(
-        default=10, ge=1, description="Failed sign-ins per address and account in 15 minutes."
-    )
+    login_attempts: int = Field(default=10, ge=1, description="Failed sign-ins per address and account in 15 minutes.")
     oidc_issuer: str | None = Field(default=None, description="OpenID Connect issuer URL; set to offer it.")
     oidc_client_id: str | None = Field(default=None, description="OpenID Connect client id.")
     oidc_client_secret: SecretStr | None = Field(default=None, description="OpenID Connect client secret.")
@@ -89,9 +81,7 @@ class Settings(BaseSettings):
     smtp_user: str | None = Field(default=None, description="SMTP user.")
     smtp_password: SecretStr | None = Field(default=None, description="SMTP password.")
     smtp_from: str = Field(default="brightrun@localhost", description="Sender address of mail.")
-    smtp_tls: Literal["starttls", "tls", "none"] = Field(
-        default="starttls", description="SMTP transport security."
-    )
+    smtp_tls: Literal["starttls", "tls", "none"] = Field(default="starttls", description="SMTP transport security.")
 
     # --- object storage -----------------------------------------------------------------------------------------
     storage: Literal["local", "s3"] = Field(default="local", description="Where bytes are kept.")
@@ -105,9 +95,7 @@ class Settings(BaseSettings):
         description="One S3 bucket for everything (our buckets become its first path part). "
         "Unset: one S3 bucket a BrightRun bucket.",
     )
-    s3_bucket_prefix: str = Field(
-        default="", description="Prefix of S3 bucket names when each bucket is its own."
-    )
+    s3_bucket_prefix: str = Field(default="", description="Prefix of S3 bucket names when each bucket is its own.")
     s3_access_key_id: SecretStr | None = Field(default=None, description="S3 access key id.")
     s3_secret_access_key: SecretStr | None = Field(default=None, description="S3 secret access key.")
     signed_url_s: int = Field(default=3600, description="Life of upload and download URLs, seconds.")
@@ -123,26 +111,16 @@ class Settings(BaseSettings):
     workspace_quota_bytes: int = Field(
         default=50 * GIB, ge=0, description="Storage quota per workspace, bytes; 0 means none."
     )
-    unconfirmed_upload_hours: int = Field(
-        default=24, description="Uploads never confirmed are swept after this."
-    )
-    deleted_retention_days: int = Field(
-        default=30, description="Deleted things are purged for good after this."
-    )
+    unconfirmed_upload_hours: int = Field(default=24, description="Uploads never confirmed are swept after this.")
+    deleted_retention_days: int = Field(default=30, description="Deleted things are purged for good after this.")
     min_free_disk_bytes: int = Field(
         default=256 * MIB, description="Refuse new uploads when the disk has less than this left, bytes."
     )
 
     # --- background work ------------------------------------------------------------------------------------------
-    worker_concurrency: int = Field(
-        default=4, ge=1, description="Background tasks run at once by one worker."
-    )
-    task_attempts: int = Field(
-        default=5, ge=1, description="How often a task is tried before it counts as failed."
-    )
-    stalled_worker_s: float = Field(
-        default=30.0, description="A worker without heartbeat for this long is dead."
-    )
+    worker_concurrency: int = Field(default=4, ge=1, description="Background tasks run at once by one worker.")
+    task_attempts: int = Field(default=5, ge=1, description="How often a task is tried before it counts as failed.")
+    stalled_worker_s: float = Field(default=30.0, description="A worker without heartbeat for this long is dead.")
     worker_heartbeat_s: float = Field(default=5.0, description="Heartbeat of a worker, seconds.")
 
     # --- training ---------------------------------------------------------------------------------------------------
@@ -156,9 +134,7 @@ class Settings(BaseSettings):
     gpu_catalogue: Path | None = Field(
         default=None, description="Your own GPU catalogue (TOML). Default: the one shipped."
     )
-    job_lease_s: float = Field(
-        default=30.0, description="A supervisor must renew its lease on a job within this."
-    )
+    job_lease_s: float = Field(default=30.0, description="A supervisor must renew its lease on a job within this.")
 
 
 @lru_cache(maxsize=1)

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from brightrun.accounts import mail, repository, service, signin
-from brightrun.accounts.browser import leave, open_session, signin_limits
+from brightrun.accounts.browser import client_address, leave, open_session, signin_limits
 from brightrun.accounts.context import Ctx, csrf_token, needs, platform_of
 from brightrun.accounts.rate_limits import hit
 from brightrun.accounts.roles import ALL_SCOPES, Permission, Role
@@ -231,9 +231,7 @@ async def _scopes_of(session: AsyncSession, principal: Principal) -> set[str]:
     return set(row.scopes) if row else set()
 
 
-async def _require_no_wider(
-    session: AsyncSession, principal: Principal, workspace_id: UUID, scopes: list[str]
-) -> None:
+async def _require_no_wider(session: AsyncSession, principal: Principal, workspace_id: UUID, scopes: list[str]) -> None:
     own = await _scopes_of(session, principal)
     if ALL_SCOPES in own:
         return

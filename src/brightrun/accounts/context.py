@@ -69,7 +69,8 @@ async def check_csrf(request: Request, platform: Platform, subject: str) -> None
         raise ForbiddenError("This form is out of date: reload the page and send it again", code="csrf")
 
 
-async def _authenticate(request: Request, session: AsyncSession, platform: Platform) -> Principal:
+async def authenticate(request: Request, session: AsyncSession, platform: Platform) -> Principal:
+    """Who sends this request: a bearer token, else the session cookie (with its CSRF token, for a write)."""
     authorization = request.headers.get("authorization")
     if authorization is not None:
         scheme, _, token = authorization.partition(" ")
@@ -88,7 +89,7 @@ async def _authenticate(request: Request, session: AsyncSession, platform: Platf
 async def request_context(request: Request) -> AsyncIterator[RequestContext]:
     platform = platform_of(request)
     async with platform.db.transaction() as session:
-        principal = await _authenticate(request, session, platform)
+        principal = await authenticate(request, session, platform)
         yield RequestContext(request, session, principal, platform)
 
 

@@ -251,9 +251,7 @@ async def invitation_page(request: Request, token: str) -> Response:
 
 
 @router.post("/invitations/{token}")
-async def accept(
-    request: Request, token: str, name: OptionalField = "", password: OptionalField = ""
-) -> Response:
+async def accept(request: Request, token: str, name: OptionalField = "", password: OptionalField = "") -> Response:
     """Join as the one signed in here, as the invited address' existing account, or as a new account."""
     platform = platform_of(request)
     principal = await _current_user(request)
@@ -270,4 +268,3 @@ async def accept(
         if error.code == "invitation_invalid":
             return _signin(request, "/", status=error.status, errors=_messages(error))
         return await _invitation_form(request, token, status=error.status, name=name, errors=_messages(error))
-

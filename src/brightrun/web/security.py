@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 import structlog
@@ -30,9 +30,9 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 _QUIET = ("/static/", "/healthz", "/readyz", "/metrics")
 
 
-def content_security_policy(connect: str | None) -> str:
-    """Own origin only, nothing inline; `connect` is the object storage's origin, when it is another one."""
-    sources = f"'self' {connect}" if connect else "'self'"
+def content_security_policy(connect_origins: Iterable[str]) -> str:
+    """Own origin only, nothing inline; `connect_origins` are the object storage's, when they are others."""
+    sources = " ".join(["'self'", *connect_origins])
     return (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
         f"connect-src {sources}; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; manifest-src 'self'"
@@ -40,14 +40,11 @@ def content_security_policy(connect: str | None) -> str:
 
 
 class RequestEnvelope:
-    """Pure ASGI middleware, so that streams stay streams.
+    """Pure ASGI middleware, so that streams stay streams."""
 
-    connect_origin: called per answer, because the object storage is known only after start-up.
-    """
-
-    def __init__(self, app: ASGIApp, *, connect_origin: Callable[[], str | None], https: bool) -> None:
+    def __init__(self, app: ASGIApp, *, connect_origins: Iterable[str], https: bool) -> None:
         self.app = app
-        self.connect_origin = connect_origin
+        self.policy = content_security_policy(connect_origins)
         self.https = https
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -104,7 +101,7 @@ class RequestEnvelope:
         headers["Permissions-Policy"] = "camera=(), microphone=(), geolocation=(), payment=()"
         headers["Cross-Origin-Opener-Policy"] = "same-origin"
         headers["X-Frame-Options"] = "DENY"
-        headers.setdefault("Content-Security-Policy", content_security_policy(self.connect_origin()))
+        headers.setdefault("Content-Security-Policy", self.policy)
         if self.https:
             headers["Strict-Transport-Security"] = "max-age=31536000; includeSubDomains"
         if not path.startswith("/static/"):

@@ -1,0 +1,93 @@
+"""`brightrun server` and `brightrun worker`: one long-running process each, alone or as children of `brightrun up`.
+
+A child gets from its parent, by environment: the pool's URL of its own role; a listening socket; the write end of a
+pipe to say that it is ready on; the read end of a pipe that closes when the parent dies, however it dies.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import threading
+
+from brightrun.cli.runtime import DataOption, open_platform, role_url, settings_with, start_logging
+from brightrun.logs import get_logger
+from brightrun.settings import Settings
+
+log = get_logger(__name__)
+
+LISTEN_FD = "BRIGHTRUN_INTERNAL_LISTEN_FD"
+READY_FD = "BRIGHTRUN_INTERNAL_READY_FD"
+PARENT_FD = "BRIGHTRUN_INTERNAL_PARENT_FD"
+
+
+def inherited(name: str) -> int | None:
+    """A file descriptor handed down, taken out of the environment so that no grandchild sees it."""
+    value = os.environ.pop(name, None)
+    if value is None:
+        return None
+    descriptor = int(value)
+    os.set_inheritable(descriptor, False)
+    return descriptor
+
+
+def say_ready(descriptor: int | None) -> None:
+    if descriptor is not None:
+        with contextlib.suppress(BrokenPipeError):
+            os.write(descriptor, b"1")
+        os.close(descriptor)
+
+
+class Stop:
+    """Why and when this process should end: a signal, or its parent's death."""
+
+    def __init__(self) -> None:
+        self.event = asyncio.Event()
+        self.parent_died = False
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.event.set)
+        descriptor = inherited(PARENT_FD)
+        if descriptor is not None:
+            threading.Thread(target=self._watch, args=(descriptor, loop), daemon=True).start()
+
+    def _watch(self, descriptor: int, loop: asyncio.AbstractEventLoop) -> None:
+        # The parent never writes: this returns when its end closes, also by kill -9.
+        os.read(descriptor, 1)
+        self.parent_died = True
+        with contextlib.suppress(RuntimeError):  # The loop has ended by itself.
+            loop.call_soon_threadsafe(self.event.set)
+
+
+def server(data: DataOption = None, host: str | None = None, port: int | None = None) -> None:
+    """Run the web server alone. Needs DATABASE_URL, or BRIGHTRUN_APP_DATABASE_URL."""
+    changes = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    settings = settings_with(data, **changes)
+    start_logging(settings, "server")
+    from brightrun.cli.serve import serve
+
+    asyncio.run(serve(settings))
+
+
+def worker(data: DataOption = None, concurrency: int | None = None) -> None:
+    """Run one background worker. Needs DATABASE_URL, or BRIGHTRUN_WORKER_DATABASE_URL."""
+    changes = {"worker_concurrency": concurrency} if concurrency is not None else {}
+    settings = settings_with(data, **changes)
+    start_logging(settings, "worker")
+    asyncio.run(_work(settings))
+
+
+async def _work(settings: Settings) -> None:
+    from brightrun.queue.worker import run_worker
+    from brightrun.rooms import import_tasks
+
+    import_tasks()
+    stop = Stop()
+    ready = inherited(READY_FD)
+    pool = settings.worker_concurrency + 4
+    async with open_platform(settings, role_url(settings, "worker"), pool_size=pool, name="worker") as platform:
+        say_ready(ready)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(run_worker(platform, concurrency=settings.worker_concurrency, stop=stop.event))
+            log.info("worker started", concurrency=settings.worker_concurrency)
+    log.info("worker stopped", parent_died=stop.parent_died)

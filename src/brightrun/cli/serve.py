@@ -1,0 +1,60 @@
+"""Runs the ASGI application on uvicorn, under our own signals and on a socket that `brightrun up` may hand down."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable, Generator
+
+import uvicorn
+
+from brightrun.cli.processes import LISTEN_FD, READY_FD, Stop, inherited, say_ready
+from brightrun.cli.runtime import open_platform, role_url
+from brightrun.server import create_app
+from brightrun.settings import Settings
+
+
+class _Server(uvicorn.Server):
+    """Says when it serves, and leaves signals to us."""
+
+    def __init__(self, config: uvicorn.Config, on_started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_started = on_started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._on_started()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+
+async def serve(settings: Settings) -> None:
+    """Serve until a signal, or the parent's death. Exit status 1 when it could not start."""
+    stop = Stop()
+    ready = inherited(READY_FD)
+    listen = inherited(LISTEN_FD)
+    sockets = [socket.socket(fileno=listen)] if listen is not None else None
+    async with open_platform(settings, role_url(settings, "app"), pool_size=10, name="server") as platform:
+        app = create_app(platform)
+        config = uvicorn.Config(
+            app,
+            host=settings.host,
+            port=settings.port,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=settings.graceful_shutdown_s,
+            lifespan="on",
+        )
+        server = _Server(config, on_started=lambda: say_ready(ready))
+        serving = asyncio.create_task(server.serve(sockets=sockets))
+        waiting = asyncio.create_task(stop.event.wait())
+        await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        await app.state.hub.close()  # Before uvicorn waits for open streams.
+        server.should_exit = True
+        await serving
+        waiting.cancel()
+    if not server.started:
+        raise SystemExit(1)
