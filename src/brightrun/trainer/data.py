@@ -1,0 +1,233 @@
+"""From the training file to token ids: every record is used, or named with the reason why not."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from brightrun.formats.chat import ChatTokenizer
+from brightrun.formats.chat_errors import ChatError
+from brightrun.formats.errors import FormatError
+from brightrun.formats.reader import read_records
+from brightrun.formats.records import Record
+from brightrun.formats.run import DataFile, RunConfig
+from brightrun.formats.run_directory import sha256_of
+from brightrun.trainer.events import EventLog
+from brightrun.trainer.outcomes import bad_data
+
+PROBLEMS_FILE = "problems.jsonl"
+_NAMED_LINES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One tokenised record.
+
+    ids: int32, shape (tokens,). trained: bool, same shape; True where the loss asks for this token. The first token
+    is never trained: nothing predicts it.
+    """
+
+    conversation_id: str
+    line: int
+    ids: npt.NDArray[np.int32]
+    trained: npt.NDArray[np.bool_]
+
+    @property
+    def targets(self) -> int:
+        """Trained tokens."""
+        return int(self.trained.sum())
+
+
+@dataclass
+class TrainingData:
+    """fingerprint: hash over all token ids and masks in order; a resume with another one is refused.
+
+    prompts: a record each of the first held-out conversations, for sample answers.
+    """
+
+    train: list[Example] = field(default_factory=list)
+    heldout: list[Example] = field(default_factory=list)
+    prompts: list[Record] = field(default_factory=list)
+    fingerprint: str = ""
+
+
+@dataclass
+class _Finding:
+    """Rows that share one reason for not being learned from, or not wholly."""
+
+    message: str
+    rows: int = 0
+    lines: list[int] = field(default_factory=list)
+    lost_tokens: int = 0
+
+
+class _Findings:
+    """Writes each row to problems.jsonl and keeps the counts for the events. No row is dropped without one."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._aside = path.with_name(f".{path.name}.partial")
+        self._stream = self._aside.open("w", encoding="utf-8", errors="backslashreplace")
+        self.errors = 0
+        self.first_error = ""
+        self.by_code: dict[str, _Finding] = {}
+
+    def add(self, severity: str, code: str, line: int, message: str, *, lost_tokens: int = 0, **more: Any) -> None:
+        row = {"line": line, "severity": severity, "code": code, "message": message, **more}
+        self._stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+        if severity == "error":
+            self.errors += 1
+            self.first_error = self.first_error or f"line {line}: {message}"
+        finding = self.by_code.setdefault(code, _Finding(message))
+        finding.rows += 1
+        finding.lost_tokens += lost_tokens
+        if len(finding.lines) < _NAMED_LINES:
+            finding.lines.append(line)
+
+    def close(self, events: EventLog) -> None:
+        """Put the file in place (none when there is nothing in it) and say one warning for each code."""
+        self._stream.close()
+        if self.by_code:
+            self._aside.replace(self._path)
+        else:
+            self._aside.unlink()
+            self._path.unlink(missing_ok=True)
+        for code, finding in self.by_code.items():
+            first = finding.lines[0]
+            more = f" and {finding.rows - 1} more" if finding.rows > 1 else ""
+            events.emit(
+                "warning",
+                code=code,
+                message=f"Line {first}{more}: {finding.message}",
+                rows=finding.rows,
+                lines=finding.lines,
+                **({"lost_trained_tokens": finding.lost_tokens} if finding.lost_tokens else {}),
+            )
+
+
+def check_file(data: DataFile, run_dir: Path) -> Path:
+    """The training file's path, when it is the one that the run was prepared with."""
+    path = run_dir / data.file
+    if not path.is_file():
+        raise bad_data(f"The training file {path} is missing.", code="data_missing", advice="Prepare the run again.")
+    found = sha256_of(path)
+    if found != data.sha256:
+        raise bad_data(
+            f"{path} is not the file that this run was prepared with: SHA-256 {found}, prepared with {data.sha256}.",
+            code="data_changed",
+            advice="Prepare a new run from the changed file.",
+        )
+    return path
+
+
+def load(
+    config: RunConfig,
+    run_dir: Path,
+    tokenizer: ChatTokenizer,
+    events: EventLog,
+    *,
+    max_length: int,
+    progress: Callable[[float], None],
+) -> TrainingData:
+    """Read, tokenise and split the training file. `progress` gets the fraction done, and may raise to stop.
+
+    Raises TrainerStop (65) when the file is not the prepared one, holds bad rows (unless those are to be skipped),
+    or leaves nothing to learn from.
+    """
+    path = check_file(config.data, run_dir)
+    findings = _Findings(run_dir / PROBLEMS_FILE)
+    data = TrainingData()
+    held = set(config.split.heldout_ids)
+    digest = hashlib.sha256()
+    size = max(1, path.stat().st_size)
+    try:
+        for record in _records(path, config.data.format, findings):
+            progress(min(1.0, record.byte_offset / size))
+            example = _encode(record, tokenizer, max_length, findings)
+            if example is None:
+                continue
+            is_held = record.conversation_id in held
+            (data.heldout if is_held else data.train).append(example)
+            digest.update(b"held" if is_held else b"train")
+            digest.update(example.ids.tobytes())
+            digest.update(example.trained.tobytes())
+            wanted = is_held and len(data.prompts) < config.sample_prompts
+            if wanted and all(record.conversation_id != known.conversation_id for known in data.prompts):
+                data.prompts.append(record)
+    except FormatError as error:
+        raise bad_data(f"{path.name}: {error}") from error
+    finally:
+        findings.close(events)
+    data.fingerprint = digest.hexdigest()
+    _refuse_bad(config, findings, data, path)
+    return data
+
+
+def _records(path: Path, data_format: str, findings: _Findings) -> Iterator[Record]:
+    for item in read_records(path, data_format):
+        if not isinstance(item, Record):
+            findings.add(item.severity, item.code, item.line, item.message, path=item.path, suggestion=item.suggestion)
+        elif item.kind != "chat":
+            findings.add(
+                "error", "not_for_this_method", item.line,
+                f"a {item.kind} record; this trainer learns from conversations (supervised tuning)",
+            )  # fmt: skip
+        else:
+            yield item
+
+
+def _encode(record: Record, tokenizer: ChatTokenizer, max_length: int, findings: _Findings) -> Example | None:
+    where: dict[str, Any] = {"conversation_id": record.conversation_id, "path": record.path}
+    if not any(message.trained for message in record.messages):
+        findings.add("warning", "nothing_trained", record.line, "no assistant text to learn from; not used", **where)
+        return None
+    try:
+        encoded = tokenizer.encode(record, max_length=max_length)
+    except ChatError as error:
+        findings.add("error", "template_refused", record.line, str(error), **where)
+        return None
+    ids = np.asarray(encoded.input_ids, dtype=np.int32)
+    trained = np.asarray(encoded.labels, dtype=np.int64) != -100
+    trained[:1] = False
+    if not trained.any():
+        findings.add(
+            "warning", "all_trained_tokens_cut", record.line,
+            f"its {encoded.trained_total} trained tokens all lie beyond token {max_length}; not used",
+            lost_tokens=encoded.trained_total, **where,
+        )  # fmt: skip
+        return None
+    if encoded.truncated_tokens:
+        findings.add(
+            "warning", "truncated", record.line,
+            f"{encoded.truncated_tokens} tokens beyond token {max_length} cut off, {encoded.trained_lost} of them "
+            "trained",
+            lost_tokens=encoded.trained_lost, **where,
+        )  # fmt: skip
+    elif not encoded.eot_trained:
+        findings.add(
+            "warning", "end_of_turn_not_trained", record.line,
+            "the chat template ends the last answer without a trained end-of-turn token; the model may not stop",
+            **where,
+        )  # fmt: skip
+    return Example(record.conversation_id, record.line, ids, trained)
+
+
+def _refuse_bad(config: RunConfig, findings: _Findings, data: TrainingData, path: Path) -> None:
+    if findings.errors and config.data.on_bad_row == "fail":
+        raise bad_data(
+            f"{path.name}: {findings.errors} bad row{'s' if findings.errors > 1 else ''}; first, "
+            f"{findings.first_error}.",
+            advice=f"Every one is named in {PROBLEMS_FILE}. Correct them, or prepare the run with on_bad_row skip.",
+        )
+    if not data.train:
+        raise bad_data(
+            f"{path.name} leaves nothing to train on: no record with assistant text"
+            + (" outside the held-out conversations." if data.heldout else "."),
+            code="nothing_to_train",
+            advice=f"{PROBLEMS_FILE} names the rows that were read and not used.",
+        )

@@ -1,0 +1,189 @@
+"""After the last step: measure base against adapter, answer the samples, store the adapter and prove that it loads."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+
+from brightrun.formats import tokenizer_folder
+from brightrun.formats.chat import ChatTokenizer
+from brightrun.trainer import adapter, checkpoints
+from brightrun.trainer.context import say
+from brightrun.trainer.data import Example
+from brightrun.trainer.evaluation import HeldoutLoss, Sample, evaluating, heldout_loss, sample_answers
+from brightrun.trainer.heartbeat import write_json
+from brightrun.trainer.loop import Loop
+from brightrun.trainer.model import collate, token_losses
+from brightrun.trainer.outcomes import ExitCode, TrainerStop
+
+HELDOUT_FILE = "heldout.json"
+RESULT_FILE = "result.json"
+_PROBE_RECORDS = 4
+
+
+def finalize(loop: Loop, tokenizer: ChatTokenizer, base_folder: Path) -> dict[str, Any]:
+    """Do all of the finalizing stage; returns the results, which are also the last event."""
+    run, state = loop.run, loop.state
+    run.stage("finalizing", 0.0, step=state.step)
+    selected = _select(loop)
+    base, tuned = _measure(loop, selected)
+    run.stage("finalizing", 0.3, step=state.step)
+    _answer(loop, tokenizer, tokenizer_folder.load(base_folder).tokenizer)
+    run.stage("finalizing", 0.6, step=state.step)
+    path, sha256 = adapter.save(run.run_dir, loop.model, base_folder)
+    _check_reload(loop, path)
+    run.stage("finalizing", 0.9, step=state.step)
+    if base is not None and tuned is not None:
+        _write_heldout(loop, base, tuned)
+    result = {
+        "heldout_loss_base": None if base is None else base.mean,
+        "heldout_loss_adapter": None if tuned is None else tuned.mean,
+        "heldout_perplexity_base": None if base is None else math.exp(base.mean),
+        "heldout_perplexity_adapter": None if tuned is None else math.exp(tuned.mean),
+        "heldout_tokens": 0 if base is None else sum(base.tokens),
+        "heldout_records": len(loop.data.heldout),
+        "heldout_conversations": len({example.conversation_id for example in loop.data.heldout}),
+        "train_records": len(loop.data.train),
+        "train_conversations": len({example.conversation_id for example in loop.data.train}),
+        "train_loss_first": state.train_loss(last=False),
+        "train_loss_last": state.train_loss(last=True),
+        "trained_tokens_total": state.trained_tokens_total,
+        "steps": state.step,
+        "total_steps": state.total_steps,
+        "stopped_early": state.stopped_early,
+        "selected_step": selected,
+        "selected_on_heldout": loop.hp.early_stopping_patience > 0,
+        "seconds": round(run.heartbeat.spent_seconds, 3),
+        "adapter_path": adapter.ADAPTER,
+        "adapter_sha256": sha256,
+    }
+    write_json(run.run_dir / RESULT_FILE, result)
+    run.stage("finalizing", 1.0, step=state.step)
+    run.events.emit("done", **result)
+    run.events.sync()
+    return result
+
+
+def _select(loop: Loop) -> int:
+    """Put the weights to deliver into the model: the last ones, or with early stopping the best. Returns their step."""
+    state = loop.state
+    best = state.best_evaluation
+    if not loop.hp.early_stopping_patience or best is None or best.step == state.step:
+        return state.step
+    path = loop.run.run_dir / checkpoints.CHECKPOINTS / f"step-{best.step}"
+    fault = checkpoints.fault_of(path)
+    if fault is not None:
+        loop.run.warn(
+            "best_checkpoint_lost",
+            f"The best checkpoint, {path.name}, cannot be used ({fault}); the last weights are delivered instead.",
+        )
+        return state.step
+    adapter.read_weights(path, loop.model)
+    state.heldout_latest = None  # of other weights
+    return best.step
+
+
+def _measure(loop: Loop, selected: int) -> tuple[HeldoutLoss | None, HeldoutLoss | None]:
+    """Held-out loss of the base model and of the delivered adapter. The base is measured again, as a control."""
+    if not loop.data.heldout:
+        loop.run.warn("no_heldout", "Nothing was held out: no claim about this adapter can be proven from this run.")
+        return None, None
+
+    def measure(*, on: bool) -> HeldoutLoss:
+        return heldout_loss(
+            loop.model, loop.head, loop.data.heldout, loop.numerics,
+            adapter=on, budget=loop.hp.micro_batch_tokens, check_stop=loop.run.check_stop,
+        )  # fmt: skip
+
+    state = loop.state
+    latest = state.evaluations[-1].step if state.evaluations else None
+    tuned = state.heldout_latest if state.heldout_latest is not None and latest == selected else measure(on=True)
+    again = measure(on=False)
+    base = state.heldout_base or again
+    # Only rounding may differ: an out-of-memory retry forms other micro-batches.
+    if not math.isclose(base.mean, again.mean, rel_tol=1e-3 if loop.numerics.precision == "bf16" else 1e-5):
+        loop.run.warn(
+            "base_changed",
+            f"The base model's held-out loss was {base.mean:.6f} before training and is {again.mean:.6f} now with the "
+            "adapter off: something but the adapter has changed. Do not trust this run.",
+        )
+    say(f"held-out loss per trained token: base {base.mean:.4f}, adapter {tuned.mean:.4f}")
+    return base, tuned
+
+
+def _answer(loop: Loop, chat: ChatTokenizer, text_tokenizer: Tokenizer) -> None:
+    answers: dict[str, list[Sample]] = {}
+    for when in ("before", "after"):
+        answers[when], problems = sample_answers(
+            loop.model, chat, text_tokenizer, loop.data.prompts, loop.numerics,
+            adapter=when == "after", check_stop=loop.run.check_stop,
+        )  # fmt: skip
+    for problem in problems:
+        loop.run.warn("no_sample", problem)
+    for when, samples in answers.items():
+        for sample in samples:
+            loop.run.events.emit(
+                "sample",
+                when=when,
+                conversation_id=sample.conversation_id,
+                prompt=sample.prompt,
+                expected=sample.expected,
+                answer=sample.answer,
+                cut=sample.cut,
+            )
+
+
+def _check_reload(loop: Loop, path: Path) -> None:
+    """Load the stored adapter beside the trained one: same tensors, same losses, and not those of the base."""
+    probe = (loop.data.heldout or loop.data.train)[:_PROBE_RECORDS]
+    trained = _losses(loop, probe)
+    loaded = loop.model.load_adapter(str(path), adapter_name="reloaded", is_trainable=False)
+    try:
+        if loaded.missing_keys or loaded.unexpected_keys:
+            odd = [*loaded.missing_keys, *loaded.unexpected_keys]
+            raise _unloadable(f"{len(odd)} tensors do not match, first {odd[0]}")
+        loop.model.set_adapter("reloaded")
+        reloaded = _losses(loop, probe)
+    finally:
+        loop.model.set_adapter("default")
+        loop.model.delete_adapter("reloaded")
+    if not torch.equal(trained, reloaded):
+        raise _unloadable(f"it gives other losses (largest difference {(trained - reloaded).abs().max():.2e})")
+    with evaluating(loop.model, adapter=False):
+        untouched = token_losses(loop.model, loop.head, collate(probe, loop.numerics), loop.numerics)
+    if torch.equal(trained, untouched):
+        loop.run.warn(
+            "adapter_changes_nothing",
+            "With the adapter on, the model answers exactly as with it off"
+            + (": the learning rate is 0." if loop.hp.learning_rate == 0 else "."),
+        )
+
+
+def _losses(loop: Loop, probe: list[Example]) -> torch.Tensor:
+    with evaluating(loop.model, adapter=True):
+        return token_losses(loop.model, loop.head, collate(probe, loop.numerics), loop.numerics)
+
+
+def _unloadable(what: str) -> TrainerStop:
+    return TrainerStop(
+        ExitCode.BUG, "adapter_unloadable", f"The stored adapter does not load as it was trained: {what}."
+    )
+
+
+def _write_heldout(loop: Loop, base: HeldoutLoss, tuned: HeldoutLoss) -> None:
+    """Losses record by record, for the paired bootstrap of the evaluation."""
+    rows = [
+        {
+            "conversation_id": example.conversation_id,
+            "line": example.line,
+            "tokens": tokens,
+            "loss_sum_base": loss_base,
+            "loss_sum_adapter": loss_tuned,
+        }
+        for example, tokens, loss_base, loss_tuned in zip(
+            loop.data.heldout, base.tokens, base.loss_sums, tuned.loss_sums, strict=True
+        )
+    ]
+    write_json(loop.run.run_dir / HELDOUT_FILE, {"unit": "nats, summed over trained tokens", "records": rows})
