@@ -23,6 +23,7 @@ from brightrun.db.migrate import migrate
 from brightrun.db.roles import DatabaseUrls, as_sqlalchemy, derive_urls, libpq
 from brightrun.db.session import Database
 from brightrun.settings import Settings
+from live import Live, Member, live_server
 
 TEST_SECRET = b"the tests' secret key"
 ROLE_PREFIX = "brtest"
@@ -158,3 +159,19 @@ async def worker_db(pg_urls: DatabaseUrls) -> AsyncIterator[Database]:
     database = Database(pg_urls.worker.render_as_string(hide_password=False), pool_size=2)
     yield database
     await database.dispose()
+
+
+@pytest.fixture(scope="session")
+def live(pg_urls: DatabaseUrls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """A whole BrightRun over real HTTP, shared by this process's tests: each makes its own workspace in it."""
+    settings = make_settings(
+        data=tmp_path_factory.mktemp("live"), login_attempts=100_000, min_free_disk_bytes=0, worker_heartbeat_s=1
+    )
+    with live_server(pg_urls, settings, TEST_SECRET) as running:
+        yield running
+
+
+@pytest.fixture
+def owner(live: Live) -> Member:
+    """The owner of a new workspace."""
+    return live.new_workspace()

@@ -9,9 +9,11 @@ import contextlib
 import os
 import signal
 import threading
+from collections.abc import Callable
 
 from brightrun.cli.runtime import DataOption, open_platform, role_url, settings_with, start_logging
 from brightrun.logs import get_logger
+from brightrun.platform import Platform
 from brightrun.settings import Settings
 
 log = get_logger(__name__)
@@ -78,16 +80,26 @@ def worker(data: DataOption = None, concurrency: int | None = None) -> None:
 
 
 async def _work(settings: Settings) -> None:
-    from brightrun.queue.worker import run_worker
-    from brightrun.rooms import import_tasks
-
-    import_tasks()
     stop = Stop()
     ready = inherited(READY_FD)
     pool = settings.worker_concurrency + 4
     async with open_platform(settings, role_url(settings, "worker"), pool_size=pool, name="worker") as platform:
         say_ready(ready)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(run_worker(platform, concurrency=settings.worker_concurrency, stop=stop.event))
-            log.info("worker started", concurrency=settings.worker_concurrency)
+        await run_worker_process(platform, stop.event, leave_trainers=lambda: stop.parent_died)
     log.info("worker stopped", parent_died=stop.parent_died)
+
+
+async def run_worker_process(platform: Platform, stop: asyncio.Event, *, leave_trainers: Callable[[], bool]) -> None:
+    """Everything a worker does, until `stop`: the queue's tasks, and looking after trainers.
+
+    leave_trainers: asked at the stop; True leaves running trainers alone (the next worker adopts them), False has them
+    write a checkpoint and end.
+    """
+    from brightrun.queue.worker import run_worker
+    from brightrun.rooms import import_tables, import_tasks
+
+    import_tables()
+    import_tasks()
+    concurrency = platform.settings.worker_concurrency
+    async with asyncio.TaskGroup() as group:
+        group.create_task(run_worker(platform, concurrency=concurrency, stop=stop))
