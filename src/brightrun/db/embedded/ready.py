@@ -40,9 +40,9 @@ def conninfo(port: int, password: str, dbname: str) -> str:
 def wait_ready(server: Postmaster, home: Home, password: str, log: Callable[[str], None]) -> None:
     """Return when `server` answers. ServerGoneError: it ended. EmbeddedPostgresError: it refuses us for good."""
     began = said_at = time.monotonic()
-    pause, refused = 0.02, 0
+    pause, refused, patience_s = 0.02, 0, 2
     while True:
-        problem = _try_to_connect(server, home, password)
+        problem = _try_to_connect(server, home, password, patience_s)
         if problem is None:
             return
         if not server.is_alive():
@@ -61,6 +61,7 @@ def wait_ready(server: Postmaster, home: Home, password: str, log: Callable[[str
             log(f"PostgreSQL is not ready after {now - began:.0f} s and still at work; it says: {last or problem.text}")
         time.sleep(pause)
         pause = min(pause * 1.5, 0.25)
+        patience_s = min(patience_s + 1, 15)  # short at first: a stranger on our port may accept and say nothing
 
 
 class _Problem:
@@ -69,9 +70,9 @@ class _Problem:
         self.permanent = permanent
 
 
-def _try_to_connect(server: Postmaster, home: Home, password: str) -> _Problem | None:
+def _try_to_connect(server: Postmaster, home: Home, password: str, patience_s: int) -> _Problem | None:
     try:
-        with psycopg.connect(conninfo(server.port, password, "postgres"), connect_timeout=10) as connection:
+        with psycopg.connect(conninfo(server.port, password, "postgres"), connect_timeout=patience_s) as connection:
             row = connection.execute("SELECT current_setting('data_directory')").fetchone()
     except psycopg.Error as error:
         text = str(error).strip()
