@@ -1,0 +1,87 @@
+"""The result of a validation, as the command line prints it and the API answers it."""
+
+from typing import Any
+
+import msgspec
+import orjson
+
+from brightrun.formats.issues import Issue
+
+ESTIMATE = "estimate:words×1.3"
+
+
+class Report(msgspec.Struct):
+    """All that was found, complete in its counts.
+
+    lines: physical lines, blank ones included. records: without blank lines and `_meta`, good or bad. training_pairs:
+    trained assistant messages (preference: pairs; KTO: answers). turns: messages other than the system's; of v4 pairs,
+    which repeat their history, each turn once. tokens: of all messages of all records, as they would be read in
+    training; None when nobody asked, `tokens_source` is then `none`. issues: the first ones in file order, errors
+    before warnings before infos where not all have room. sample_data: the first three conversations, bounded in size.
+    """
+
+    file: str
+    format: str | None
+    format_reason: str
+    lines: int
+    records: int
+    conversations: int
+    training_pairs: int
+    turns: int
+    tokens: int | None
+    tokens_source: str
+    errors_total: int
+    warnings_total: int
+    by_code: dict[str, int]
+    issues: list[Issue]
+    issues_truncated: bool
+    checks_run: list[str]
+    checks_skipped: list[str]
+    training_ready: bool
+    null_targets: int = 0
+    avg_turns_per_conversation: float | None = None
+    avg_tokens_per_turn: float | None = None
+    sample_data: list[dict[str, Any]] = []
+    file_size: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        built: dict[str, Any] = msgspec.to_builtins(self)
+        return built
+
+    def to_json(self) -> str:
+        """One JSON object on one line."""
+        return orjson.dumps(self.to_dict()).decode()
+
+
+class IssueLog:
+    """Counts every issue, hands every issue on, keeps the first ones of each severity.
+
+    max_issues: how many are kept; None keeps all.
+    """
+
+    def __init__(self, max_issues: int | None) -> None:
+        self._limit = max_issues
+        self._kept: dict[str, list[tuple[int, int, Issue]]] = {"error": [], "warning": [], "info": []}
+        self.by_code: dict[str, int] = {}
+        self.totals = {"error": 0, "warning": 0, "info": 0}
+
+    def add(self, issue: Issue) -> None:
+        """Count an issue and keep it while there is room."""
+        self.by_code[issue.code] = self.by_code.get(issue.code, 0) + 1
+        self.totals[issue.severity] += 1
+        kept = self._kept[issue.severity]
+        if self._limit is None or len(kept) < self._limit:
+            kept.append((issue.line, sum(self.totals.values()), issue))
+
+    def kept(self) -> list[Issue]:
+        """At most `max_issues`, in file order. Errors have precedence: many infos never hide one."""
+        chosen: list[tuple[int, int, Issue]] = []
+        for entries in self._kept.values():
+            chosen += entries if self._limit is None else entries[: self._limit - len(chosen)]
+        return [issue for _, _, issue in sorted(chosen, key=lambda entry: entry[:2])]
+
+    @property
+    def total(self) -> int:
+        """All issues of all severities."""
+        return sum(self.totals.values())
