@@ -51,8 +51,6 @@ def lookup(name: str, arguments: str, returns: str, body: str, *, to: str = "bot
         f"create or replace function {name}({arguments}) returns {returns} language sql security definer "
         f"set search_path = pg_catalog, public, pg_temp as $body$ {body} $body$"
     )
-    signature = (
-        f"{name}({', '.join(part.strip().split(' ', 1)[1] for part in arguments.split(',') if part.strip())})"
-    )
+    signature = f"{name}({', '.join(part.strip().split(' ', 1)[1] for part in arguments.split(',') if part.strip())})"
     op.execute(f"revoke all on function {signature} from public")
     op.execute(f"grant execute on function {signature} to {callers}")

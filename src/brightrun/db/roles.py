@@ -80,13 +80,9 @@ def ensure_roles(connection: psycopg.Connection[tuple[object, ...]], urls: Datab
             raise ConfigurationError(
                 f"the role {role!r} owns the tables; the application must connect as another (row-level security)"
             )
-        row = connection.execute(
-            "select rolsuper or rolbypassrls from pg_roles where rolname = %s", [role]
-        ).fetchone()
+        row = connection.execute("select rolsuper or rolbypassrls from pg_roles where rolname = %s", [role]).fetchone()
         if row is not None and row[0]:
-            raise ConfigurationError(
-                f"the role {role!r} may bypass row-level security; take that right from it first"
-            )
+            raise ConfigurationError(f"the role {role!r} may bypass row-level security; take that right from it first")
         verb = sql.SQL("alter") if row is not None else sql.SQL("create")
         try:
             with connection.transaction():

@@ -32,9 +32,7 @@ def _set_identity(session: Session, _transaction: Any, connection: Connection) -
         connection.execute(_SET_IDENTITY, _parameters(session.info))
 
 
-async def assume(
-    session: AsyncSession, *, user_id: UUID | None = None, workspace_id: UUID | None = None
-) -> None:
+async def assume(session: AsyncSession, *, user_id: UUID | None = None, workspace_id: UUID | None = None) -> None:
     """Set whose transaction this is, from here on: replaces both settings."""
     session.info.update(user_id=user_id, workspace_id=workspace_id)
     await session.execute(_SET_IDENTITY, _parameters(session.info))
@@ -56,9 +54,7 @@ class Database:
             pool_recycle=1800,
             connect_args={"application_name": application_name, "connect_timeout": 10},
         )
-        self._sessions = async_sessionmaker(
-            self.engine, sync_session_class=_IdentifiedSession, expire_on_commit=False
-        )
+        self._sessions = async_sessionmaker(self.engine, sync_session_class=_IdentifiedSession, expire_on_commit=False)
 
     @asynccontextmanager
     async def transaction(

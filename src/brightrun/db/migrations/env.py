@@ -9,9 +9,7 @@ from brightrun.db.base import Base
 _FOREIGN = ("procrastinate_",)
 
 
-def include_object(
-    _object: object, name: str | None, kind: str, _reflected: bool, _compare_to: object
-) -> bool:
+def include_object(_object: object, name: str | None, kind: str, _reflected: bool, _compare_to: object) -> bool:
     return not (kind in {"table", "index"} and (name or "").startswith(_FOREIGN))
 
 

@@ -126,9 +126,7 @@ def upgrade() -> None:
         f" where m.workspace_id = workspaces.id and m.user_id = {me})",
         check=f"id = {here}",
     )
-    rls.protect(
-        "workspace_members", using=f"workspace_id = {here} or user_id = {me}", check=f"workspace_id = {here}"
-    )
+    rls.protect("workspace_members", using=f"workspace_id = {here} or user_id = {me}", check=f"workspace_id = {here}")
     rls.protect("invitations", worker=False)
     rls.protect("auth_sessions", using=f"user_id = {me}", worker=False)
     rls.protect("signin_links", using=f"user_id = {me}", worker=False)
