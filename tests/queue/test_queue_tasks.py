@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 from uuid import uuid4
 
@@ -85,7 +86,7 @@ async def test_work_is_there_only_after_the_commit_of_the_row_that_asked_for_it(
 
     actions["commit"] = actions["rollback"] = action
     async with working(platform):
-        with pytest.raises(RuntimeError, match="the caller changes its mind"):
+        with pytest.raises(RuntimeError, match="the caller changes its mind"):  # noqa: PT012
             async with app_db.transaction() as session:
                 await session.execute(text("insert into effects (key) values ('row')"))
                 await enqueue(session, "test.act", key="rollback")
@@ -116,9 +117,9 @@ async def test_a_task_starts_within_a_second_of_being_asked_for(app_db: Database
 
 async def test_an_unknown_task_and_wrong_arguments_are_refused_where_they_are_asked_for(app_db: Database) -> None:
     async with app_db.transaction() as session:
-        with pytest.raises(LookupError, match="no task is named 'test.missing'"):
+        with pytest.raises(LookupError, match=r"no task is named 'test\.missing'"):
             await enqueue(session, "test.missing")
-        with pytest.raises(TypeError, match="test.act"):
+        with pytest.raises(TypeError, match=r"test\.act"):
             await enqueue(session, "test.act", wrong="argument")
         with pytest.raises(TypeError, match="not JSON"):
             await enqueue(session, "test.act", key=object())
@@ -307,7 +308,7 @@ async def test_a_schedule_runs_once_a_tick_over_all_workers(platform: QueuePlatf
         await eventually(lambda: len(ticks) >= 3)
     rows = as_owner("select count(*) from procrastinate_jobs where task_name = 'test.every_second'")
     assert len(ticks) <= rows[0][0]
-    gaps = [after - before for before, after in zip(ticks, ticks[1:], strict=False)]
+    gaps = [after - before for before, after in pairwise(ticks)]
     assert all(gap > 0.5 for gap in gaps[1:])
 
 

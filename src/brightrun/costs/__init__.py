@@ -1,0 +1,1 @@
+"""Money spent, recorded once per charge."""
