@@ -8,6 +8,7 @@ import contextlib
 import socket
 import threading
 from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -64,7 +65,9 @@ class Live:
             finally:
                 await database.dispose()
 
-        return asyncio.run(main())
+        # In a thread of its own: the caller may be inside an event loop.
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(lambda: asyncio.run(main())).result()
 
     def new_workspace(self, name: str = "Test workspace") -> Member:
         """A new owner in a workspace of their own: how tests on one database keep apart."""

@@ -1,0 +1,160 @@
+"""The same client for asyncio. Uploads and downloads run in a thread: they are bound by disk and network, not by us."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from uuid import uuid4
+
+import httpx2
+
+from brightrun.errors import UnavailableError
+from brightrun.sdk import calls
+from brightrun.sdk.calls import Call, Json, read_answer
+from brightrun.sdk.client import Client, Progress, answer_body, from_environment
+
+
+class AsyncClient:
+    """A connection to one BrightRun server, acting in the token's workspace."""
+
+    def __init__(self, url: str | None = None, token: str | None = None, *, timeout_s: float = 60.0) -> None:
+        self.url, self._token = from_environment(url, token)
+        self._timeout_s = timeout_s
+        self._http = httpx2.AsyncClient(
+            base_url=self.url, headers={"Authorization": f"Bearer {self._token}"}, timeout=timeout_s
+        )
+        self.datasets = AsyncDatasets(self)
+        self.jobs = AsyncJobs(self)
+        self.models = AsyncModels(self)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    async def send(self, call: Call) -> Any:
+        """Send one call. Raises ApiError for a refusal, UnavailableError when nobody answers."""
+        try:
+            response = await self._http.request(
+                call.method, call.path, json=call.json, params=dict(call.params), headers=dict(call.headers)
+            )
+        except httpx2.TransportError as error:
+            raise UnavailableError(f"no answer from {self.url}: {error}. Is `brightrun up` running?") from error
+        return read_answer(call, response.status_code, answer_body(response))
+
+    async def me(self) -> Json:
+        answer: Json = await self.send(calls.me())
+        return answer
+
+    async def in_thread(self, work: Callable[[Client], Any]) -> Any:
+        """Run `work` with a synchronous client in a thread."""
+
+        def run() -> Any:
+            with Client(self.url, self._token, timeout_s=self._timeout_s) as client:
+                return work(client)
+
+        return await asyncio.to_thread(run)
+
+
+class AsyncDatasets:
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+
+    async def create(self, **fields: Any) -> Json:
+        answer: Json = await self._client.send(calls.create_dataset(**fields))
+        return answer
+
+    async def upload(self, path: str | Path, **options: Any) -> Json:
+        """As `Client.datasets.upload`."""
+        answer: Json = await self._client.in_thread(lambda client: client.datasets.upload(path, **options))
+        return answer
+
+    async def list(self, **filters: Any) -> Json:
+        answer: Json = await self._client.send(calls.list_datasets(**filters))
+        return answer
+
+    async def get(self, dataset_id: str) -> Json:
+        answer: Json = await self._client.send(calls.get_dataset(dataset_id))
+        return answer
+
+    async def update(self, dataset_id: str, **changes: Any) -> Json:
+        answer: Json = await self._client.send(calls.update_dataset(dataset_id, **changes))
+        return answer
+
+    async def confirm(self, dataset_id: str) -> Json:
+        answer: Json = await self._client.send(calls.confirm_dataset(dataset_id))
+        return answer
+
+    async def delete(self, dataset_id: str) -> Json:
+        answer: Json = await self._client.send(calls.delete_dataset(dataset_id))
+        return answer
+
+    async def restore(self, dataset_id: str) -> Json:
+        answer: Json = await self._client.send(calls.restore_dataset(dataset_id))
+        return answer
+
+    async def wait(self, dataset_id: str) -> Json:
+        answer: Json = await self._client.in_thread(lambda client: client.datasets.wait(dataset_id))
+        return answer
+
+
+class AsyncJobs:
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+
+    async def estimate(self, **body: Any) -> Json:
+        answer: Json = await self._client.send(calls.estimate_job(**body))
+        return answer
+
+    async def create(self, *, idempotency_key: str | None = None, **body: Any) -> Json:
+        call = calls.create_job(idempotency_key=idempotency_key or uuid4().hex, **body)
+        answer: Json = await self._client.send(call)
+        return answer
+
+    async def list(self, **filters: Any) -> Json:
+        answer: Json = await self._client.send(calls.list_jobs(**filters))
+        return answer
+
+    async def get(self, job_id: str) -> Json:
+        answer: Json = await self._client.send(calls.get_job(job_id))
+        return answer
+
+    async def cancel(self, job_id: str, *, reason: str | None = None, note: str | None = None) -> Json:
+        answer: Json = await self._client.send(calls.cancel_job(job_id, reason=reason, note=note))
+        return answer
+
+    async def retry(self, job_id: str) -> Json:
+        answer: Json = await self._client.send(calls.retry_job(job_id))
+        return answer
+
+    async def metrics(self, job_id: str, *, points: int | None = None) -> Json:
+        answer: Json = await self._client.send(calls.job_metrics(job_id, points=points))
+        return answer
+
+    async def wait(self, job_id: str) -> Json:
+        answer: Json = await self._client.in_thread(lambda client: client.jobs.wait(job_id))
+        return answer
+
+
+class AsyncModels:
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+
+    async def list(self, **filters: Any) -> Json:
+        answer: Json = await self._client.send(calls.list_models(**filters))
+        return answer
+
+    async def get(self, model_id: str) -> Json:
+        answer: Json = await self._client.send(calls.get_model(model_id))
+        return answer
+
+    async def download(self, model_id: str, target: str | Path, progress: Progress | None = None) -> Path:
+        path: Path = await self._client.in_thread(lambda client: client.models.download(model_id, target, progress))
+        return path

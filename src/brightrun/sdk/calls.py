@@ -1,0 +1,142 @@
+"""Every call of the API as data, for both clients: method, path, body, and which part of the answer counts."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from brightrun.errors import BrightRunError
+
+Json = dict[str, Any]
+
+
+class ApiError(BrightRunError):
+    """The server refused. `status`, `code`, `message` and `details` are the server's own."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """pick: the field of `data` that is the answer; None for all of `data`. headers: beside the token."""
+
+    method: str
+    path: str
+    json: Json | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    pick: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def without_none(**values: Any) -> Json:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def read_answer(call: Call, status: int, body: Any) -> Any:
+    """`data` of a success, or its `pick`ed field. Raises ApiError for our error shape and for anything else."""
+    if status >= 400 or not isinstance(body, dict) or body.get("success") is not True:
+        if isinstance(body, dict) and "error" in body:
+            raise ApiError(
+                str(body["error"]), code=str(body.get("code", "error")), details=body.get("details"), status=status
+            )
+        raise ApiError(f"the server answered {status} to {call.method} {call.path}", code="bad_answer", status=status)
+    data = body["data"]
+    return data[call.pick] if call.pick is not None else data
+
+
+# --- datasets -------------------------------------------------------------------------------------------------------
+
+
+def create_dataset(
+    *,
+    name: str,
+    file_name: str,
+    file_size: int,
+    description: str | None = None,
+    format: str | None = None,  # noqa: A002 (the API's own name)
+    sha256: str | None = None,
+) -> Call:
+    body = without_none(
+        name=name, file_name=file_name, file_size=file_size, description=description, format=format, sha256=sha256
+    )
+    return Call("POST", "/api/datasets", json=body)
+
+
+def list_datasets(**filters: Any) -> Call:
+    return Call("GET", "/api/datasets", params=without_none(**filters))
+
+
+def get_dataset(dataset_id: str) -> Call:
+    return Call("GET", f"/api/datasets/{dataset_id}", pick="dataset")
+
+
+def update_dataset(dataset_id: str, **changes: Any) -> Call:
+    return Call("PATCH", f"/api/datasets/{dataset_id}", json=without_none(**changes), pick="dataset")
+
+
+def confirm_dataset(dataset_id: str) -> Call:
+    return Call("POST", f"/api/datasets/{dataset_id}/confirm", pick="dataset")
+
+
+def delete_dataset(dataset_id: str) -> Call:
+    return Call("DELETE", f"/api/datasets/{dataset_id}", pick="dataset")
+
+
+def restore_dataset(dataset_id: str) -> Call:
+    return Call("POST", f"/api/datasets/{dataset_id}/restore", pick="dataset")
+
+
+def dataset_upload(dataset_id: str) -> Call:
+    """Fresh URLs of an upload that was begun, and what is stored of it."""
+    return Call("GET", f"/api/datasets/{dataset_id}/upload")
+
+
+# --- jobs -----------------------------------------------------------------------------------------------------------
+
+
+def estimate_job(**body: Any) -> Call:
+    return Call("POST", "/api/jobs/estimate", json=without_none(**body))
+
+
+def create_job(*, idempotency_key: str, **body: Any) -> Call:
+    headers = {"Idempotency-Key": idempotency_key}
+    return Call("POST", "/api/jobs", json=without_none(**body), headers=headers, pick="job")
+
+
+def list_jobs(**filters: Any) -> Call:
+    return Call("GET", "/api/jobs", params=without_none(**filters))
+
+
+def get_job(job_id: str) -> Call:
+    return Call("GET", f"/api/jobs/{job_id}", pick="job")
+
+
+def cancel_job(job_id: str, *, reason: str | None = None, note: str | None = None) -> Call:
+    return Call("POST", f"/api/jobs/{job_id}/cancel", json=without_none(reason=reason, note=note), pick="job")
+
+
+def retry_job(job_id: str) -> Call:
+    return Call("POST", f"/api/jobs/{job_id}/retry", pick="job")
+
+
+def job_metrics(job_id: str, *, points: int | None = None) -> Call:
+    return Call("GET", f"/api/jobs/{job_id}/metrics", params=without_none(points=points))
+
+
+# --- models ---------------------------------------------------------------------------------------------------------
+
+
+def list_models(**filters: Any) -> Call:
+    return Call("GET", "/api/models", params=without_none(**filters))
+
+
+def get_model(model_id: str) -> Call:
+    return Call("GET", f"/api/models/{model_id}", pick="model")
+
+
+def model_download_path(model_id: str) -> str:
+    return f"/api/models/{model_id}/download"
+
+
+# --- account --------------------------------------------------------------------------------------------------------
+
+
+def me() -> Call:
+    return Call("GET", "/api/me")

@@ -1,0 +1,297 @@
+"""BrightRun from Python.
+
+    from brightrun.sdk import Client
+
+    with Client("http://127.0.0.1:8321", token="br_…") as client:
+        dataset = client.datasets.upload("conversations.jsonl")
+        job = client.jobs.create(dataset_id=dataset["id"], preset_id="balanced")
+        job = client.jobs.wait(job["id"])
+        client.models.download(job["model_id"], "adapter.zip")
+
+Answers are the API's own objects (dictionaries; see docs/reference/openapi.json). A refusal raises `ApiError`.
+Waiting follows the server's event stream, so it ends when the thing happens, not at the next poll.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from uuid import uuid4
+
+import httpx2
+
+from brightrun.errors import InvalidInputError, UnavailableError
+from brightrun.sdk import calls
+from brightrun.sdk.calls import ApiError, Call, Json, read_answer
+from brightrun.storage.upload_client import UploadTarget, upload_file
+
+DEFAULT_URL = "http://127.0.0.1:8321"
+DATASET_SETTLED = frozenset({"ready", "error"})
+JOB_SETTLED = frozenset({"completed", "failed", "cancelled"})
+Progress = Callable[[int, int], None]
+
+
+def from_environment(url: str | None, token: str | None) -> tuple[str, str]:
+    """(url, token) given, or from BRIGHTRUN_URL and BRIGHTRUN_TOKEN."""
+    url = url or os.environ.get("BRIGHTRUN_URL") or DEFAULT_URL
+    token = token or os.environ.get("BRIGHTRUN_TOKEN")
+    if not token:
+        raise InvalidInputError(
+            "No API token: give one with --token or BRIGHTRUN_TOKEN. `brightrun up` prints one, and the page "
+            "Settings → API tokens makes others"
+        )
+    return url.rstrip("/"), token
+
+
+class Client:
+    """A connection to one BrightRun server, acting in the token's workspace. Close it, or use it as a context."""
+
+    def __init__(self, url: str | None = None, token: str | None = None, *, timeout_s: float = 60.0) -> None:
+        self.url, token = from_environment(url, token)
+        self._http = httpx2.Client(base_url=self.url, headers={"Authorization": f"Bearer {token}"}, timeout=timeout_s)
+        self.datasets = Datasets(self)
+        self.jobs = Jobs(self)
+        self.models = Models(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    def send(self, call: Call) -> Any:
+        """Send one call. Raises ApiError for a refusal, UnavailableError when nobody answers."""
+        try:
+            response = self._http.request(
+                call.method, call.path, json=call.json, params=dict(call.params), headers=dict(call.headers)
+            )
+        except httpx2.TransportError as error:
+            raise UnavailableError(f"no answer from {self.url}: {error}. Is `brightrun up` running?") from error
+        return read_answer(call, response.status_code, answer_body(response))
+
+    def me(self) -> Json:
+        answer: Json = self.send(calls.me())
+        return answer
+
+    @contextmanager
+    def events(self, *topics: str) -> Iterator[Iterator[Json]]:
+        """Live events `{"id", "kind", "data"}` on `topics`; they end when the server does."""
+        with self._http.stream(
+            "GET", "/api/events", params={"topics": ",".join(topics)}, timeout=httpx2.Timeout(60.0, read=60.0)
+        ) as response:
+            if response.status_code != 200:
+                response.read()
+                read_answer(Call("GET", "/api/events"), response.status_code, answer_body(response))
+            yield parse_events(response.iter_lines())
+
+    def wait_for(
+        self, get: Call, topic: str, settled: frozenset[str], on_change: Callable[[Json], None] | None
+    ) -> Json:
+        """The thing, once its status is one of `settled`. Survives a server that restarts meanwhile."""
+        quiet = 0
+        while True:
+            try:
+                with self.events(topic) as stream:
+                    thing: Json = self.send(get)  # After subscribing: nothing falls between the two.
+                    quiet = 0
+                    if on_change is not None:
+                        on_change(thing)
+                    if thing["status"] in settled:
+                        return thing
+                    for _event in stream:
+                        thing = self.send(get)
+                        if on_change is not None:
+                            on_change(thing)
+                        if thing["status"] in settled:
+                            return thing
+                _pause(0.2)  # The server ended the stream: it restarts.
+            except (httpx2.TransportError, UnavailableError) as error:
+                quiet += 1
+                if quiet > 60:
+                    raise UnavailableError(f"{self.url} has not answered for a minute: {error}") from error
+                _pause(1.0)
+
+    def download(self, path: str, target: Path, progress: Progress | None = None) -> Path:
+        """Stream an answer into `target`, which appears whole or not at all."""
+        aside = target.with_name(f".{target.name}.{uuid4().hex}.part")
+        try:
+            with self._http.stream("GET", path, follow_redirects=True) as response:
+                if response.status_code != 200:
+                    response.read()
+                    read_answer(Call("GET", path), response.status_code, answer_body(response))
+                total, done = int(response.headers.get("content-length", 0)), 0
+                with aside.open("wb") as stream:
+                    for chunk in response.iter_bytes(1 << 20):
+                        stream.write(chunk)
+                        done += len(chunk)
+                        if progress is not None:
+                            progress(done, total)
+            aside.replace(target)
+        finally:
+            aside.unlink(missing_ok=True)
+        return target
+
+
+def _pause(seconds: float) -> None:
+    import threading
+
+    threading.Event().wait(seconds)
+
+
+def answer_body(response: httpx2.Response) -> Any:
+    try:
+        return response.json()
+    except ValueError:
+        return None
+
+
+def parse_events(lines: Iterator[str]) -> Iterator[Json]:
+    """Server-sent events from the lines of a stream; pings are left out."""
+    event: dict[str, str] = {}
+    for line in lines:
+        if not line:
+            if "data" in event:
+                yield {"id": event.get("id"), "kind": event.get("event", "message"), "data": json.loads(event["data"])}
+            event = {}
+            continue
+        field, _, value = line.partition(":")
+        if field in {"id", "event", "data"}:
+            value = value.removeprefix(" ")
+            event[field] = f"{event[field]}\n{value}" if field == "data" and "data" in event else value
+
+
+class Datasets:
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def create(self, **fields: Any) -> Json:
+        """`{dataset, uploadUrl, storagePath, multipart}`; fields as `calls.create_dataset`."""
+        answer: Json = self._client.send(calls.create_dataset(**fields))
+        return answer
+
+    def upload(
+        self,
+        path: str | Path,
+        *,
+        name: str | None = None,
+        description: str | None = None,
+        format: str | None = None,  # noqa: A002
+        progress: Progress | None = None,
+        resume: str | None = None,
+        parallel: int = 4,
+    ) -> Json:
+        """Create (or go on with the dataset `resume`), upload and confirm; the dataset, now being validated."""
+        path = Path(path)
+        if resume is None:
+            made = self.create(
+                name=name or path.name,
+                description=description,
+                format=format,
+                file_name=path.name,
+                file_size=path.stat().st_size,
+            )
+            dataset_id = made["dataset"]["id"]
+        else:
+            made, dataset_id = self._client.send(calls.dataset_upload(resume)), resume
+
+        def renew() -> UploadTarget:
+            return UploadTarget.from_json(self._client.send(calls.dataset_upload(dataset_id)))
+
+        upload_file(path, UploadTarget.from_json(made), progress=progress, parallel=parallel, renew=renew)
+        return self.confirm(dataset_id)
+
+    def list(self, **filters: Any) -> Json:
+        """`{items, total, page, limit}`; filters: page, limit, status, search, format, sort."""
+        answer: Json = self._client.send(calls.list_datasets(**filters))
+        return answer
+
+    def get(self, dataset_id: str) -> Json:
+        answer: Json = self._client.send(calls.get_dataset(dataset_id))
+        return answer
+
+    def update(self, dataset_id: str, **changes: Any) -> Json:
+        answer: Json = self._client.send(calls.update_dataset(dataset_id, **changes))
+        return answer
+
+    def confirm(self, dataset_id: str) -> Json:
+        answer: Json = self._client.send(calls.confirm_dataset(dataset_id))
+        return answer
+
+    def delete(self, dataset_id: str) -> Json:
+        answer: Json = self._client.send(calls.delete_dataset(dataset_id))
+        return answer
+
+    def restore(self, dataset_id: str) -> Json:
+        answer: Json = self._client.send(calls.restore_dataset(dataset_id))
+        return answer
+
+    def wait(self, dataset_id: str, on_change: Callable[[Json], None] | None = None) -> Json:
+        """The dataset, once it is `ready` or in `error`."""
+        call, topic = calls.get_dataset(dataset_id), f"dataset:{dataset_id}"
+        return self._client.wait_for(call, topic, DATASET_SETTLED, on_change)
+
+
+class Jobs:
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def estimate(self, **body: Any) -> Json:
+        answer: Json = self._client.send(calls.estimate_job(**body))
+        return answer
+
+    def create(self, *, idempotency_key: str | None = None, **body: Any) -> Json:
+        """Start training; the same `idempotency_key` never starts it twice."""
+        answer: Json = self._client.send(calls.create_job(idempotency_key=idempotency_key or uuid4().hex, **body))
+        return answer
+
+    def list(self, **filters: Any) -> Json:
+        answer: Json = self._client.send(calls.list_jobs(**filters))
+        return answer
+
+    def get(self, job_id: str) -> Json:
+        answer: Json = self._client.send(calls.get_job(job_id))
+        return answer
+
+    def cancel(self, job_id: str, *, reason: str | None = None, note: str | None = None) -> Json:
+        answer: Json = self._client.send(calls.cancel_job(job_id, reason=reason, note=note))
+        return answer
+
+    def retry(self, job_id: str) -> Json:
+        answer: Json = self._client.send(calls.retry_job(job_id))
+        return answer
+
+    def metrics(self, job_id: str, *, points: int | None = None) -> Json:
+        answer: Json = self._client.send(calls.job_metrics(job_id, points=points))
+        return answer
+
+    def wait(self, job_id: str, on_change: Callable[[Json], None] | None = None) -> Json:
+        """The job, once it is completed, failed or cancelled."""
+        return self._client.wait_for(calls.get_job(job_id), f"job:{job_id}", JOB_SETTLED, on_change)
+
+
+class Models:
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def list(self, **filters: Any) -> Json:
+        answer: Json = self._client.send(calls.list_models(**filters))
+        return answer
+
+    def get(self, model_id: str) -> Json:
+        answer: Json = self._client.send(calls.get_model(model_id))
+        return answer
+
+    def download(self, model_id: str, target: str | Path, progress: Progress | None = None) -> Path:
+        """The zip: adapter, configuration, tokenizer, README, summary, metrics."""
+        return self._client.download(calls.model_download_path(model_id), Path(target), progress)
+
+
+__all__ = ["ApiError", "Client", "Datasets", "Jobs", "Models"]
