@@ -34,6 +34,7 @@ _HERE = Path(__file__).resolve().parent / "builtin"
 BUILTIN = {"tiny": _HERE / "tiny", "tiny-random": _HERE / "tiny_random"}
 """Models in the package: `tiny` (pre-trained), and `tiny-random` (a configuration; whoever loads it makes weights)."""
 
+_LONGEST_NAME = 200
 _HUB_ID = re.compile(r"(?P<name>[\w][\w.-]*/[\w][\w.-]*)(?:@(?P<revision>[\w][\w./-]*))?")
 
 
@@ -70,6 +71,10 @@ def resolve(
     hub, if allow_hub. Raises BaseModelNotFoundError.
     """
     name = name.strip()
+    if len(name) > _LONGEST_NAME or not name.isprintable():
+        raise BaseModelNotFoundError(
+            f"A base model's name has at most {_LONGEST_NAME} printable characters, unlike {name[:60]!r}."
+        )
     if name in BUILTIN:
         return BaseModel(name, BUILTIN[name], "builtin")
     tried = [f"built-in ({', '.join(BUILTIN)})"]
@@ -140,6 +145,8 @@ def _cached(name: str, revision: str | None) -> tuple[Path, str] | None:
     entry = hub_cache() / f"models--{name.replace('/', '--')}"
     snapshots = entry / "snapshots"
     commit = revision or "main"
+    if ".." in commit:
+        return None
     reference = entry / "refs" / commit
     if reference.is_file():
         commit = reference.read_text(encoding="utf-8").strip()
