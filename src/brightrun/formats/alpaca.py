@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from brightrun.formats.reading import Reading, json_type, take_id, take_text
+from brightrun.formats.reading import Reading, json_type, take_own_id, take_text
 from brightrun.formats.records import Message
 from brightrun.formats.texts import check_answer
 
@@ -17,10 +17,9 @@ def read_alpaca(obj: dict[str, Any], reading: Reading) -> None:
         check_answer(answer, reading, "output")
     if prompt is None or answer is None or reading.has_failed():
         return
-    own_id = take_id(obj, "conversation_id", "id")
-    if own_id is not None:
-        reading.object_id = ("conversation_id" if "conversation_id" in obj else "id", own_id)
-    reading.add([*prompt, Message(role="assistant", content=answer, trained=True)], conversation_id=own_id)
+    reading.add(
+        [*prompt, Message(role="assistant", content=answer, trained=True)], conversation_id=take_own_id(obj, reading)
+    )
 
 
 def alpaca_prompt(obj: dict[str, Any], reading: Reading) -> list[Message] | None:

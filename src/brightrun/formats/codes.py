@@ -329,7 +329,7 @@ CODES: dict[str, Code] = {
     "duplicate_id": _warning(
         _COUNTS,
         "Id used twice",
-        "Two records carry the same id.",
+        "Two records carry the same id, which should be unique in the file.",
         "Remove the copy, or give each its own id.",
     ),
     "duplicate_record": _warning(
@@ -343,7 +343,7 @@ CODES: dict[str, Code] = {
     "turn_number_gap": _warning(
         _COUNTS,
         "Turn numbers with a gap",
-        "A pair's `turn_number` does not fit its history or the pair before it: turns seem to be missing.",
+        "A pair's `turn_number` does not fit its history: turns seem to be missing.",
         "Check that no turn was lost.",
     ),
 }

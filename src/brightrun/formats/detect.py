@@ -1,14 +1,16 @@
 """Which format a file is written in, told from its content, with the reason in words."""
 
-import re
+from collections.abc import Iterable, Iterator
+from io import BytesIO
 from typing import Any, Literal, NamedTuple
 
-from brightrun.formats.decode import decode
+from brightrun.formats.decode import decode, locate_fault
 from brightrun.formats.filekinds import binary_kind, other_encoding, text_kind
 from brightrun.formats.issues import Issue, make_issue
-from brightrun.formats.json_stream import close_truncated
-from brightrun.formats.lines import UTF8_BOM
+from brightrun.formats.json_stream import JsonWalker, StructureError, close_truncated
+from brightrun.formats.lines import UTF8_BOM, ByteSource
 from brightrun.formats.names import FormatId, format_id
+from brightrun.formats.reading import json_type
 from brightrun.formats.registry import FORMATS, classify
 
 HEAD_BYTES = 256 << 10
@@ -68,6 +70,8 @@ def _refuse(text: bytes, *, complete: bool) -> Issue | None:
             what = "The file has no bytes." if not text else "The file holds only white space."
             return make_issue("empty_file", what)
         return None
+    if complete and text.strip() == b"[]":
+        return make_issue("no_records", "The file is an empty list.")
     if (encoding := other_encoding(text)) is not None:
         return make_issue("wrong_encoding", f"The file is written in {encoding}, not in UTF-8.")
     if (kind := binary_kind(text)) is not None:
@@ -84,7 +88,7 @@ def _find(text: bytes, *, complete: bool) -> _Found | None:
                 where = "the records" if position == 0 else f"record {position + 1}"
                 return _Found(entry.id, "array", f"a JSON array, and {where} have {entry.looks_like}")
         return None
-    if not lines or lines[0][1].rstrip().endswith(_CONTINUES):
+    if not lines or (lines[0][1].endswith(_CONTINUES) and _object(lines[0][1].rstrip(b",")) is None):
         # No whole line at hand, or a first line that cannot be a whole record: one document over several lines.
         beginning = _object(close_truncated(body))
         if beginning is not None and (found := _document(beginning, one_line=not lines)) is not None:
@@ -96,9 +100,16 @@ def _find(text: bytes, *, complete: bool) -> _Found | None:
 
 
 def _by_lines(lines: list[tuple[int, bytes]]) -> _Found | None:
-    header = False
-    for number, line in lines:
-        obj = _object(line)
+    return _by_objects((number, _object(line)) for number, line in lines) or _by_objects(
+        # Nothing but broken lines: what stands before the fault still tells the format.
+        (number, _glimpse(line))
+        for number, line in lines
+    )
+
+
+def _by_objects(objects: Iterable[tuple[int, dict[str, Any] | None]]) -> _Found | None:
+    header, identified = False, None
+    for number, obj in objects:
         if obj is None:
             continue
         if "_meta" in obj:
@@ -107,16 +118,13 @@ def _by_lines(lines: list[tuple[int, bytes]]) -> _Found | None:
         if (entry := classify(obj)) is not None:
             after = " after a `_meta` line" if header else ""
             return _Found(entry.id, "lines", f"JSON Lines, and line {number}{after} has {entry.looks_like}")
+        if identified is None and "conversation_id" in obj:
+            identified = number
     if header:
         return _Found("brightrun_lora_v4", "lines", "JSON Lines with a `_meta` line")
-    return next(
-        (
-            _Found("brightrun_lora_v3", "lines", f"JSON Lines, and line {number} has `conversation_id`")
-            for number, line in lines
-            if "conversation_id" in (_object(line) or {})
-        ),
-        None,
-    )
+    if identified is not None:
+        return _Found("brightrun_lora_v3", "lines", f"JSON Lines, and line {identified} has `conversation_id`")
+    return None
 
 
 def _document(obj: dict[str, Any], *, one_line: bool) -> _Found | None:
@@ -130,14 +138,9 @@ def _document(obj: dict[str, Any], *, one_line: bool) -> _Found | None:
     if FORMATS["enriched_conversation"].marks(obj) or "dataset_metadata" in obj:
         return _Found("enriched_conversation", "enriched_file", "one JSON document with `dataset_metadata`")
     if (entry := classify(obj)) is None:
-        return _by_lines([(1, _dump(obj))]) if one_line else None
+        return _by_objects([(1, obj)]) if one_line else None
     layout: Layout = "lines" if one_line else "document"
     return _Found(entry.id, layout, f"{'line 1' if one_line else 'the file is one record that'} has {entry.looks_like}")
-
-
-def _dump(obj: dict[str, Any]) -> bytes:
-    keys = ",".join(f'"{key}":0' for key in ("_meta", "conversation_id") if key in obj)
-    return f"{{{keys}}}".encode()
 
 
 def _layout_of(text: bytes) -> Layout:
@@ -156,30 +159,40 @@ def _is_list_line(lines: list[tuple[int, bytes]]) -> bool:
     """JSON Lines that happen to begin with a line `[…]`: a fault of that line, not an array."""
     if len(lines) < 2 or not lines[1][1].startswith(b"{"):
         return False
-    try:
-        decode(lines[0][1])
-    except ValueError:
-        return False
-    return True
+    return isinstance(_decoded(lines[0][1]), list)
 
 
-def _elements(body: bytes) -> list[dict[str, Any]]:
-    closed = close_truncated(body)
+def _elements(body: bytes) -> Iterator[dict[str, Any]]:
+    """The records of an array as far as it is at hand, broken ones up to their fault."""
     try:
-        value = decode(closed) if closed else []
+        for value in JsonWalker(ByteSource(BytesIO(body)), lambda path: not path):
+            if (obj := _glimpse(value.data or b"")) is not None:
+                yield obj
+    except StructureError:
+        return  # the head ends here, or the array is damaged: the reader says where
+
+
+def _decoded(text: bytes | None) -> Any:
+    try:
+        return decode(text) if text else None
     except ValueError:
-        # A fault somewhere in the array: look at its first entry alone.
-        value = [_object(close_truncated(re.sub(rb"^\[\s*", b"", body)))]
-    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
+        return None
+
+
+def _before_fault(text: bytes) -> bytes | None:
+    """The beginning of a broken JSON text, closed, up to where it breaks."""
+    try:
+        return close_truncated(text[: locate_fault(text).position])
+    except ValueError:  # it is whole
+        return text
+
+
+def _glimpse(text: bytes) -> dict[str, Any] | None:
+    return _object(text) or _object(_before_fault(text))
 
 
 def _object(text: bytes | None) -> dict[str, Any] | None:
-    if not text or not text.startswith(b"{"):
-        return None
-    try:
-        value = decode(text)
-    except ValueError:
-        return None
+    value = _decoded(text) if text and text.startswith(b"{") else None
     return value if isinstance(value, dict) else None
 
 
@@ -188,7 +201,7 @@ def _also_fits(text: bytes, wanted: FormatId, layout: Layout) -> bool:
     if layout in ("v4_full", "enriched_file"):
         return False
     body = text.lstrip()
-    first = next(iter(_elements(body)), None) if layout == "array" else None
+    first = next(_elements(body), None) if layout == "array" else None
     if first is None:
         candidates = (_object(line) for _, line in _whole_lines(text, complete=True))
         first = next((obj for obj in candidates if obj is not None and "_meta" not in obj), None)
@@ -199,14 +212,18 @@ def _also_fits(text: bytes, wanted: FormatId, layout: Layout) -> bool:
 def _unknown(text: bytes) -> Issue:
     body = text.lstrip()
     first = next((obj for _, line in _whole_lines(text, complete=True) if (obj := _object(line))), None)
-    first = first or next(iter(_elements(body)), None) or _object(close_truncated(body))
+    first = first or next(_elements(body), None) or _object(close_truncated(body))
     if first is not None:
         fields = ", ".join(f"`{key}`" for key in list(first)[:8]) or "none"
         message = f"The records have the fields of no known format; found {fields}."
         return make_issue("unknown_format", message, suggestion=_hint(first))
     if body[:1] in (b"{", b"["):
         return make_issue("unknown_format", "The file begins like JSON, but no record of a known format could be read.")
-    return make_issue("unknown_format", f"The file is not JSON: it looks like {text_kind(text)}.")
+    first_line = _decoded(body.partition(b"\n")[0])
+    if first_line is not None or body.startswith(b"null"):
+        return make_issue("unknown_format", f"The first line is {json_type(first_line)}; a record is an object: {{…}}.")
+    kind, advice = text_kind(text)
+    return make_issue("unknown_format", f"The file is not JSON: it looks like {kind}.", suggestion=advice)
 
 
 def _hint(obj: dict[str, Any]) -> str | None:

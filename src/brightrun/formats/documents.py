@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from brightrun.formats.decode import decode, locate_fault
 from brightrun.formats.detect import Layout
-from brightrun.formats.json_stream import JsonWalker, Path, StructureError, Value
+from brightrun.formats.json_stream import END_OF_FILE, JsonWalker, Path, StructureError, Value
 from brightrun.formats.lines import ByteSource
 from brightrun.formats.objects import ObjectReader
 from brightrun.formats.reading import Reading, json_type, shown, take_id
@@ -41,6 +41,7 @@ class Document:
         self._walker = JsonWalker(source, _OPENED[layout], objects.limit)
         self._layout, self._entry, self._object = layout, entry, objects
         self._number = self._index = 0
+        self._last_was_broken = False
         self._conversation: Object | None = None
         self._conversation_number = -1
         self._pairs_of_conversation = 0
@@ -52,19 +53,34 @@ class Document:
         read = {"v4_full": self._full, "enriched_file": self._enriched}.get(self._layout, self._plain)
         try:
             for value in self._walker:
+                yield from self._faults()
                 for reading in read(value):
-                    self._index += len(reading.records)
+                    if reading.records:
+                        self._index = reading.records[-1].index + 1
+                    self._last_was_broken = reading.broken
                     yield reading
             if self._layout == "v4_full":
                 yield from self._conversation_ends()
         except StructureError as error:
-            reading = self._aside(error.offset)
-            reading.report("broken_structure", "", f"{error} What follows was not read.")
-            yield reading
+            yield from self._faults()
+            if not (error.found == END_OF_FILE and self._last_was_broken):  # a cut-off record is said once
+                yield self._broken(error, f"{error} What follows was not read.")
+
+    def _faults(self) -> Iterator[Reading]:
+        for error in self._walker.faults:
+            yield self._broken(error, str(error), "Put a comma between the records.")
+        self._walker.faults.clear()
+
+    def _broken(self, error: StructureError, message: str, suggestion: str | None = None) -> Reading:
+        reading = self._aside(error.offset)
+        if error.expected == END_OF_FILE:
+            suggestion = "The file holds more than one JSON document. Write one record a line, or one list of them."
+        reading.report("broken_structure", "", message, suggestion=suggestion)
+        return reading
 
     def _reading(self, value: Value, path: str) -> Reading:
         self._number += 1
-        return Reading(self._number, value.offset, path, self._index, value.data)
+        return Reading(self._number, value.offset, path, max(self._number - 1, self._index))
 
     def _aside(self, offset: int, path: str = "") -> Reading:
         """For what concerns the document between its records, at the record that comes next."""

@@ -69,18 +69,19 @@ def binary_kind(head: bytes) -> str | None:
     return None
 
 
-def text_kind(head: bytes) -> str:
-    """What a text that is no JSON looks like."""
+def text_kind(head: bytes) -> tuple[str, str | None]:
+    """What a text that is no JSON looks like, and advice where there is better than the catalogue's."""
     text = head[:8192].decode("utf-8", errors="replace").lstrip("\ufeff").lstrip()
     first, *rest = text.splitlines()[:2] or [""]
     if re.match(r"<!doctype html|<html", text, re.IGNORECASE):
-        return "an HTML page; was a sign-in or error page saved instead of the file?"
+        return "an HTML page", "Was a sign-in or error page saved instead of the file? Download the file again."
     if text.startswith("<"):
-        return "XML or HTML"
+        return "XML or HTML", None
     for separator, name in ((",", "commas"), (";", "semicolons"), ("\t", "tabs")):
         columns = first.count(separator)
         if columns and rest and rest[0].count(separator) >= columns:
-            return f"a table (CSV, {columns + 1} columns separated by {name}); export it as JSON Lines"
+            kind = f"a table (CSV, {columns + 1} columns separated by {name})"
+            return kind, "Export the table as JSON Lines: one object a line, with the column names as fields."
     if text.startswith(("---", "- ")) or re.match(r"[A-Za-z_]+:(\s|$)", first):
-        return "YAML"
-    return "plain text"
+        return "YAML", "Convert the file to JSON Lines."
+    return "plain text", "Write each example as a JSON object on a line of its own."

@@ -13,6 +13,7 @@ import orjson
 from brightrun.formats.lines import MAX_RECORD_BYTES, ByteSource
 
 Path = tuple[str | int, ...]
+END_OF_FILE = "the end of the file"
 
 _MORE_OF_STRING = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|["{}\[\]]', re.DOTALL)
@@ -20,6 +21,8 @@ _SPACE = re.compile(rb"[ \t\r\n]*+")
 _SCALAR = re.compile(rb"[^\s,:\]}\[{\"]*+")
 _OPEN, _CLOSE, _QUOTE = b"{[", b"}]", 0x22
 _MAX_KEY_BYTES = 64 << 10
+_HEAD_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|$)|[{}\[\],]', re.DOTALL)
+_MAX_HEAD_DEPTH = 64
 
 
 class Value(NamedTuple):
@@ -56,8 +59,8 @@ class _Container:
 class JsonWalker:
     """Iterates over the values of one document.
 
-    opens(path) says whether the container at `path` is walked into; every other value is yielded whole. Raises
-    StructureError where the document cannot be followed any further.
+    opens(path) says whether the container at `path` is walked into; every other value is yielded whole. faults:
+    what was wrong between values and could be read over. Raises StructureError where the document cannot be followed.
     """
 
     def __init__(
@@ -66,11 +69,12 @@ class JsonWalker:
         self._source, self._opens, self._limit = source, opens, max_value_bytes
         self._buffer, self._position, self._base = b"", 0, source.bytes_read
         self._passed_lines, self._counted = 0, 0
+        self.faults: list[StructureError] = []
 
     def __iter__(self) -> Iterator[Value]:
         yield from self._walk()
         if (byte := self._next_byte()) is not None:
-            raise self._error("the end of the file", byte)
+            raise self._error(END_OF_FILE, byte)
 
     def _walk(self) -> Iterator[Value]:
         stack: list[_Container] = []
@@ -102,7 +106,11 @@ class JsonWalker:
         if container.entries == 0:
             return False
         if byte != 0x2C:
-            raise self._error(f"',' or '{chr(close)}'", byte)
+            error = self._error(f"',' or '{chr(close)}'", byte)
+            if byte != 0x7B or container.is_object:
+                raise error
+            self.faults.append(error)  # a forgotten comma before the next object: said, and read on
+            return False
         self._position += 1
         if self._next_byte() == close:
             raise self._error("another entry after the comma", close)
@@ -149,7 +157,7 @@ class JsonWalker:
             return
         while True:
             if in_string:
-                self._position = _end(_MORE_OF_STRING.match(self._buffer, self._position))
+                self._position = _string_end(self._buffer, self._position)
                 if self._position < len(self._buffer) and self._buffer[self._position] == _QUOTE:
                     self._position += 1
                     in_string = False
@@ -165,7 +173,7 @@ class JsonWalker:
                     depth -= 1
                 elif token.end() - token.start() == 1:
                     in_string = True
-                    self._position = _end(_MORE_OF_STRING.match(self._buffer, self._position))
+                    self._position = _string_end(self._buffer, self._position)
                 if depth == 0 and not in_string:
                     yield self._buffer[begin : self._position]
                     return
@@ -214,9 +222,18 @@ class JsonWalker:
 
     def _error(self, expected: str, found: int | None) -> StructureError:
         if found is None:
-            return StructureError(self._base + self._position, self._line(), expected, "the end of the file")
+            return StructureError(self._base + self._position, self._line(), expected, END_OF_FILE)
         piece = self._buffer[self._position : self._position + 20].decode("utf-8", errors="replace")
         return StructureError(self._base + self._position, self._line(), expected, repr(piece))
+
+
+def _string_end(buffer: bytes, position: int) -> int:
+    """Of a string's content from `position`: its closing quote, or as far as the buffer can be read."""
+    quote = buffer.find(b'"', position)
+    end = len(buffer) if quote < 0 else quote
+    if buffer.find(b"\\", position, end) < 0:
+        return end
+    return _end(_MORE_OF_STRING.match(buffer, position))
 
 
 def _end(match: re.Match[bytes] | None) -> int:
@@ -230,19 +247,21 @@ def close_truncated(head: bytes) -> bytes | None:
     For looking at the first fields of a record whose end is not at hand.
     """
     closers: list[bytes] = []
-    best: bytes | None = None
-    for token in re.finditer(rb'"(?:[^"\\]++|\\.)*+(?:"|$)|[{}\[\],]', head, re.DOTALL):
+    best: tuple[int, bytes] | None = None
+    for token in _HEAD_TOKEN.finditer(head):
         mark = token.group()[:1]
         if mark == b",":
-            best = head[: token.start()] + b"".join(reversed(closers))
-        elif mark in (b"{", b"["):
+            best = token.start(), b"".join(reversed(closers))
+            continue
+        if mark in (b"{", b"["):
             closers.append(b"}" if mark == b"{" else b"]")
-            best = head[: token.end()] + b"".join(reversed(closers))
         elif mark in (b"}", b"]"):
             if not closers:
                 break
             closers.pop()
-            best = head[: token.end()] + b"".join(reversed(closers))
-            if not closers:
-                break
-    return best
+        else:
+            continue
+        best = token.end(), b"".join(reversed(closers))
+        if not closers or len(closers) > _MAX_HEAD_DEPTH:
+            break
+    return head[: best[0]] + best[1] if best else None

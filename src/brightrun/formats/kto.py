@@ -5,7 +5,7 @@ from typing import Any
 from brightrun.formats.alpaca import alpaca_prompt
 from brightrun.formats.messages import check_chat, read_messages, read_tools
 from brightrun.formats.prompt_completion import read_side
-from brightrun.formats.reading import Reading, json_type, shown, take_id, take_text
+from brightrun.formats.reading import Reading, json_type, shown, take_own_id, take_text
 from brightrun.formats.records import Message
 
 _LIST_KEYS = ("messages", "conversations")
@@ -24,10 +24,7 @@ def read_kto(obj: dict[str, Any], reading: Reading) -> None:
     last = max(number for number, message in enumerate(messages) if message.role == "assistant")
     for number, message in enumerate(messages):
         message.trained = number == last
-    own_id = take_id(obj, "conversation_id", "id")
-    if own_id is not None:
-        reading.object_id = ("conversation_id" if "conversation_id" in obj else "id", own_id)
-    reading.add(messages, conversation_id=own_id, kind="kto", label=label, tools=tools)
+    reading.add(messages, conversation_id=take_own_id(obj, reading), kind="kto", label=label, tools=tools)
 
 
 def _chat(obj: dict[str, Any], reading: Reading) -> tuple[str, list[Message] | None]:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from brightrun.formats.messages import check_chat, read_messages, read_tools
-from brightrun.formats.reading import Reading, take_id
+from brightrun.formats.reading import Reading, take_own_id
 
 
 def read_openai(obj: dict[str, Any], reading: Reading) -> None:
@@ -17,7 +17,4 @@ def read_openai(obj: dict[str, Any], reading: Reading) -> None:
     tools = read_tools(obj.get(tools_key), reading, tools_key)
     if reading.has_failed():
         return
-    own_id = take_id(obj, "conversation_id", "id")
-    if own_id is not None:
-        reading.object_id = ("conversation_id" if "conversation_id" in obj else "id", own_id)
-    reading.add(messages, conversation_id=own_id, tools=tools)
+    reading.add(messages, conversation_id=take_own_id(obj, reading), tools=tools)

@@ -6,7 +6,7 @@ from typing import Any
 from brightrun.formats.alpaca import alpaca_prompt
 from brightrun.formats.messages import check_order, read_messages, read_tools
 from brightrun.formats.prompt_completion import read_side
-from brightrun.formats.reading import Reading, json_type, take_id
+from brightrun.formats.reading import Reading, json_type, take_own_id
 from brightrun.formats.records import Message
 
 _HH_TURN = re.compile(r"(?:^|\n\n)(Human|Assistant): ?")
@@ -38,11 +38,15 @@ def read_preference(obj: dict[str, Any], reading: Reading) -> None:
     check_order([*prompt, *chosen], reading, keys[0])
     for message in prompt:
         message.trained = False
-    own_id = take_id(obj, "conversation_id", "id")
-    if own_id is not None:
-        reading.object_id = ("conversation_id" if "conversation_id" in obj else "id", own_id)
     tools = read_tools(tools_of.get("tools"), reading) if isinstance(tools_of, dict) else None
-    reading.add(prompt, conversation_id=own_id, kind="preference", chosen=chosen, rejected=rejected, tools=tools)
+    reading.add(
+        prompt,
+        conversation_id=take_own_id(obj, reading),
+        kind="preference",
+        chosen=chosen,
+        rejected=rejected,
+        tools=tools,
+    )
 
 
 def _prompt(obj: dict[str, Any], reading: Reading) -> list[Message]:

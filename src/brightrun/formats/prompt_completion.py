@@ -3,7 +3,7 @@
 from typing import Any
 
 from brightrun.formats.messages import check_chat, read_messages, read_tools
-from brightrun.formats.reading import Reading, join_path, json_type, shown, take_id
+from brightrun.formats.reading import Reading, join_path, json_type, shown, take_own_id
 from brightrun.formats.records import Message
 from brightrun.formats.texts import check_answer
 
@@ -22,10 +22,7 @@ def read_prompt_completion(obj: dict[str, Any], reading: Reading) -> None:
         check_chat(messages, reading, key)
     if reading.has_failed():
         return
-    own_id = take_id(obj, "conversation_id", "id")
-    if own_id is not None:
-        reading.object_id = ("conversation_id" if "conversation_id" in obj else "id", own_id)
-    reading.add(messages, conversation_id=own_id, tools=read_tools(obj.get("tools"), reading))
+    reading.add(messages, conversation_id=take_own_id(obj, reading), tools=read_tools(obj.get("tools"), reading))
 
 
 def read_side(obj: dict[str, Any], key: str, reading: Reading, *, role: str) -> list[Message] | None:

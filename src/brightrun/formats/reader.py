@@ -71,7 +71,7 @@ class RecordReader:
         self.detection: Detection | None = None
         self.lines = self.objects = self.null_targets = self.history_repeats = self.bytes_read = 0
         self._first_repeat = (1, 0)
-        self._records = self._errors = 0
+        self._records = self._errors = self._next_index = 0
         self._header: Declared | None = None
         self._document: Document | None = None
 
@@ -107,6 +107,8 @@ class RecordReader:
                 self._take_header(reading)
             self._errors += reading.errors
             self._records += len(reading.records)
+            if reading.records:
+                self._next_index = reading.records[-1].index + 1
             self.null_targets += len(reading.null_targets)
             if reading.history_repeats:
                 if not self.history_repeats:
@@ -131,7 +133,7 @@ class RecordReader:
             return
         for line in iter_lines(source, self._object.limit):
             if line.data is None or line.data.strip():
-                reading = Reading(line.number, line.offset, "", self._records, line.data)
+                reading = Reading(line.number, line.offset, "", max(self.objects, self._next_index))
                 yield self._object.read(reading, line.data, line.length, entry)
 
     def _first_fault(self, source: ByteSource, detection: Detection) -> Iterator[Reading]:

@@ -22,11 +22,12 @@ class Reading:
 
     line, byte_offset, path: as in `Record`. index: of the first record to come. conversation: of the full v4 file, the
     metadata of the conversation that the pair stands in. fallback_id: conversation id where the object has none.
-    is_record: False for headers and for what is said about the file as a whole. meta: the content of a `_meta` header.
-    object_id: the field and the value that should be unique in the file. turn_number: as a v4 pair declares it.
+    is_record: False for headers and for what is said about the file as a whole. broken: no JSON at all. meta: the
+    content of a `_meta` header. object_id: the field and the value that should be unique in the file.
     """
 
     __slots__ = (
+        "broken",
         "byte_offset",
         "conversation",
         "errors",
@@ -40,16 +41,15 @@ class Reading:
         "null_targets",
         "object_id",
         "path",
-        "raw",
         "records",
-        "turn_number",
     )
 
-    def __init__(self, line: int, byte_offset: int, path: str, index: int, raw: bytes | None = None) -> None:
-        self.line, self.byte_offset, self.path, self.index, self.raw = line, byte_offset, path, index, raw
+    def __init__(self, line: int, byte_offset: int, path: str, index: int) -> None:
+        self.line, self.byte_offset, self.path, self.index = line, byte_offset, path, index
         self.fallback_id = f"record-{index}"
         self.conversation: dict[str, Any] | None = None
         self.is_record = True
+        self.broken = False
         self.meta: object = None
         self.issues: list[Issue] = []
         self.records: list[Record] = []
@@ -57,7 +57,6 @@ class Reading:
         self.history_repeats = 0
         self.errors = 0
         self.object_id: tuple[str, str] | None = None
-        self.turn_number: int | None = None
 
     def has_failed(self) -> bool:
         """Whether an error was reported, so that no record may come out."""
@@ -177,7 +176,7 @@ def take_text(obj: dict[str, Any], key: str, reading: Reading, path: str = "", *
 
 
 def take_id(obj: dict[str, Any], *keys: str) -> str | None:
-    """The first of `keys` that holds a usable id."""
+    """The first of `keys` that holds a usable id; a number counts as its digits."""
     for key in keys:
         value = obj.get(key)
         if isinstance(value, str) and value.strip():
@@ -185,3 +184,11 @@ def take_id(obj: dict[str, Any], *keys: str) -> str | None:
         if isinstance(value, int) and not isinstance(value, bool):
             return str(value)
     return None
+
+
+def take_own_id(obj: dict[str, Any], reading: Reading) -> str | None:
+    """What groups the record: `conversation_id`, which several may share, else its `id`, which none may."""
+    own_id = take_id(obj, "id")
+    if own_id is not None:
+        reading.object_id = ("id", own_id)
+    return take_id(obj, "conversation_id") or own_id

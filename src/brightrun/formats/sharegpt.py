@@ -3,7 +3,7 @@
 from typing import Any
 
 from brightrun.formats.messages import check_chat, read_messages, read_tools
-from brightrun.formats.reading import Reading, take_id, take_text
+from brightrun.formats.reading import Reading, take_own_id, take_text
 from brightrun.formats.records import Message
 
 
@@ -21,7 +21,4 @@ def read_sharegpt(obj: dict[str, Any], reading: Reading) -> None:
         return
     if system and system.strip():
         messages.insert(0, Message(role="system", content=system))
-    own_id = take_id(obj, "conversation_id", "id")
-    if own_id is not None:
-        reading.object_id = ("conversation_id" if "conversation_id" in obj else "id", own_id)
-    reading.add(messages, conversation_id=own_id, tools=tools)
+    reading.add(messages, conversation_id=take_own_id(obj, reading), tools=tools)

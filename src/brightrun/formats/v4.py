@@ -58,19 +58,19 @@ def read_pair(pair: dict[str, Any], reading: Reading, conversation_id: str | Non
     errors_before = reading.errors
     messages = _prompt(pair, reading, path)
     target = _target(pair, reading, path)
-    number = pair.get("turn_number")
-    reading.turn_number = number if isinstance(number, int) and not isinstance(number, bool) else None
     if (own_id := take_id(pair, "id")) is not None:
-        reading.object_id = ("id", own_id)
+        # Enriched pairs are numbered within their conversation only.
+        reading.object_id = ("id", f"{conversation_id}/{own_id}")
     if reading.errors == errors_before:
         conversation = conversation_id or reading.fallback_id
         if target is None:
-            spoken = sum(message.role != "system" for message in messages)
+            spoken = _check_turn_number(pair, messages, reading, path)
             reading.null_targets.append(NullTarget(conversation, spoken))
             where = join_path(path, "target_response")
             reading.report("null_target", where, f"`{where}` is null: a user turn, not trained.")
         else:
             messages.append(Message(role="assistant", content=target, trained=True))
+            _check_turn_number(pair, messages, reading, path)
             check_order(messages, reading, join_path(path, "conversation_history"))
             scaffold = _scaffold(pair, reading.conversation)
             reading.add(messages, conversation_id=conversation, path=path, scaffold=scaffold)
@@ -124,6 +124,16 @@ def _target(pair: dict[str, Any], reading: Reading, path: str) -> str | None:
         reading.report("blank_content", where, f"`{where}` is blank: there is nothing for a model to learn.")
     check_answer(target, reading, where)
     return target
+
+
+def _check_turn_number(pair: dict[str, Any], messages: list[Message], reading: Reading, path: str) -> int:
+    """The turns up to and with this one, which is what `turn_number` should say."""
+    spoken = sum(message.role != "system" for message in messages)
+    number = pair.get("turn_number")
+    if isinstance(number, int) and not isinstance(number, bool) and number != spoken:
+        where = join_path(path, "turn_number")
+        reading.report("turn_number_gap", where, f"`{where}` is {number}, but with its history this is turn {spoken}.")
+    return spoken
 
 
 def _scaffold(pair: dict[str, Any], conversation: dict[str, Any] | None) -> Scaffold | None:
