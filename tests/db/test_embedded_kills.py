@@ -229,6 +229,33 @@ def test_a_stop_that_was_interrupted_is_finished_by_the_next_start(data: Path) -
             assert ask(again, "SELECT 1") == 1
 
 
+def test_ctrl_c_during_initdb_leaves_no_process_and_no_half_cluster() -> None:
+    with open_directory() as directory:
+        data = directory / "data"
+        member = Member(data, "print('begin', flush=True)\ntry: pg.start()\nexcept KeyboardInterrupt: print('stopped')")
+        assert member.line() == "begin"
+        fresh = data / "postgres" / "cluster.new"
+        assert wait_until((fresh / "PG_VERSION").exists, 30)
+        os.kill(member.process.pid, signal.SIGINT)
+        assert member.go_on() == "stopped"
+        assert not fresh.exists()
+        assert wait_until(FileLock(data / "postgres" / "server.lock").try_exclusive, 5)
+
+
+def test_ctrl_c_while_the_server_starts_leaves_no_process(data: Path) -> None:
+    member = Member(
+        data,
+        "from brightrun.db.embedded import server\n"
+        "def interrupted(*_): print('here', flush=True); sys.stdin.readline(); raise KeyboardInterrupt\n"
+        "server.wait_ready = interrupted\n"
+        "try: pg.start()\nexcept KeyboardInterrupt: print('stopped')",
+    )
+    assert member.line() == "here"
+    assert find_postmaster(cluster_of(data), search=True) is not None
+    assert member.go_on() == "stopped"
+    assert find_postmaster(cluster_of(data), search=True) is None
+
+
 def test_four_processes_starting_at_once_make_one_server() -> None:
     with open_directory() as directory:
         members = [Member(directory / "data") for _ in range(4)]

@@ -9,8 +9,10 @@ import errno
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -103,7 +105,13 @@ class Account:
     ) -> "subprocess.CompletedProcess[str]":
         """Run `command` as this account to its end, `text` on its input; output and errors come back as stdout."""
         process = self.popen(command, output=subprocess.PIPE, stdin=subprocess.PIPE, pass_fds=pass_fds)
-        output, _ = process.communicate(text.encode())
+        try:
+            output, _ = process.communicate(text.encode())
+        except BaseException:  # Ctrl-C did not reach it: end it and what it started (initdb's own children)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise
         return subprocess.CompletedProcess(process.args, process.returncode, output.decode(errors="replace"))
 
     def can_use(self, directory: Path) -> bool:

@@ -81,6 +81,7 @@ class Binaries:
         try:
             self._copy_files(package, installation, partial)
             _open_tree(partial)
+            os.sync()  # a complete copy is told by its name alone, which must not reach the disk before its files
             try:
                 partial.rename(target)
             except OSError:

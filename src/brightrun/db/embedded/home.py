@@ -50,6 +50,23 @@ class Home:
 def make_control_directory(data: Path) -> Path:
     """`<data>/postgres`, made when missing; refuses one that belongs to another user."""
     control = data / "postgres"
+    try:
+        _make_control_directory(data, control)
+    except OSError as error:
+        raise ClusterLocationError(
+            f"The directory of the database could not be made in {data}: {error.strerror} ({error.filename}). "
+            "Choose a --data that you may write, or make room there."
+        ) from error
+    owner = control.stat().st_uid
+    if os.geteuid() not in {0, owner}:
+        raise ClusterLocationError(
+            f"The database in {control} belongs to {Account.of_owner(control).name}, and BrightRun runs as "
+            f"{Account.current().name}. Start it as that user (or as root), or choose another --data."
+        )
+    return control.resolve()
+
+
+def _make_control_directory(data: Path, control: Path) -> None:
     if not control.exists():
         data.mkdir(parents=True, exist_ok=True)
         # Renamed into place, so that nobody sees it with a mode other than its own. Root's lets the account through.
@@ -61,13 +78,6 @@ def make_control_directory(data: Path) -> Path:
             fresh.rmdir()
             if not control.is_dir():
                 raise
-    owner = control.stat().st_uid
-    if os.geteuid() not in {0, owner}:
-        raise ClusterLocationError(
-            f"The database in {control} belongs to {Account.of_owner(control).name}, and BrightRun runs as "
-            f"{Account.current().name}. Start it as that user (or as root), or choose another --data."
-        )
-    return control.resolve()
 
 
 def find_home(control: Path, system_dir: Path, log: Callable[[str], None]) -> Home:
@@ -164,10 +174,12 @@ def _make_home_elsewhere(control: Path, system_dir: Path, account: Account, log:
             "DATABASE_URL."
         ) from error
     if not _can_live_in(base, account):
+        also_closed = account.first_closed_parent(base)
+        (base / OWNER).unlink()
+        base.rmdir()
         raise ClusterLocationError(
-            f"PostgreSQL runs as '{account.name}', which can enter neither {closed} nor "
-            f"{account.first_closed_parent(base)}. Choose a --data that everyone can enter, start BrightRun as a "
-            "normal user, or set DATABASE_URL."
+            f"PostgreSQL runs as '{account.name}', which can enter neither {closed} nor {also_closed}. "
+            "Choose a --data that everyone can enter, start BrightRun as a normal user, or set DATABASE_URL."
         )
     write_private(control / POINTER, json.dumps({"id": identity, "directory": str(base)}))
     log(

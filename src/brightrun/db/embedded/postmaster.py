@@ -15,7 +15,7 @@ import psutil
 from brightrun.db.embedded.binaries import Binaries
 from brightrun.db.embedded.errors import EmbeddedPostgresError
 from brightrun.db.embedded.home import Home
-from brightrun.db.embedded.locks import FileLock
+from brightrun.db.embedded.locks import FileLock, give_to_owner_of
 
 HOST = "127.0.0.1"
 _SHM = Path("/dev/shm")  # noqa: S108 -- asked for its size only
@@ -156,6 +156,8 @@ def spawn(
     startup_log.unlink(missing_ok=True)
     fd = os.open(startup_log, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
     with os.fdopen(fd, "wb") as output:
+        if os.geteuid() == 0:
+            give_to_owner_of(home.control, fd)
         child = home.account.popen(command, output=output, pass_fds=[lock.fileno()])
     return Postmaster(psutil.Process(child.pid), port, socket_dir, child)
 
