@@ -94,7 +94,9 @@ class S3Clients:
                 client_options={
                     "allow_http": (settings.s3_endpoint or "").startswith("http://"),
                     "connect_timeout": timedelta(seconds=10),
-                    # A limit for a whole request, body included; a longer read goes on where it was cut.
+                    # A silent connection is given up soon. The other limit is for a whole request, body included;
+                    # a longer read goes on where it was cut.
+                    "read_timeout": timedelta(seconds=30),
                     "timeout": timedelta(seconds=300),
                 },
                 retry_config={"max_retries": 5, "retry_timeout": timedelta(seconds=60)},
