@@ -1,0 +1,145 @@
+"""JSON routes of datasets."""
+
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Query
+from fastapi.responses import RedirectResponse
+
+from brightrun.accounts.context import Ctx, needs
+from brightrun.accounts.roles import Permission
+from brightrun.datasets import issues, service, uploads
+from brightrun.datasets.schemas import (
+    DatasetCreate,
+    DatasetData,
+    DatasetOut,
+    DatasetUpdate,
+    FormatName,
+    IssueOut,
+    StatsData,
+    UploadData,
+    ValidationData,
+)
+from brightrun.datasets.tables import Dataset, DatasetStatus
+from brightrun.web.http import Items, PageParams, Success, many, one
+
+router = APIRouter(prefix="/api/datasets", tags=["datasets"])
+
+_READ = needs(Permission.DATASETS_READ)
+_WRITE = needs(Permission.DATASETS_WRITE)
+_REDIRECT: dict[str, Any] = _READ | {
+    "status_code": 307,
+    "response_class": RedirectResponse,
+    "responses": _READ["responses"] | {307: {"description": "To a signed URL that lives one hour"}},
+}
+
+
+def _one(dataset: Dataset) -> Success[DatasetData]:
+    return one(DatasetData(dataset=DatasetOut.of(dataset)))
+
+
+def _to(url: str) -> RedirectResponse:
+    return RedirectResponse(url, status_code=307, headers={"Cache-Control": "no-store"})
+
+
+@router.post("", status_code=201, **_WRITE)
+async def create_dataset(ctx: Ctx, body: DatasetCreate) -> Success[UploadData]:
+    """Announce a file. Send it to `uploadUrl` in one PUT, or in parts by `multipart`; then confirm."""
+    return one(await uploads.create(ctx.session, ctx.platform, ctx.principal, body))
+
+
+@router.get("", **_READ)
+async def list_datasets(
+    ctx: Ctx,
+    page: PageParams,
+    status: DatasetStatus | None = None,
+    format: Annotated[FormatName, Query(description="Any spelling of a format's name")] = None,  # noqa: A002
+    search: Annotated[str | None, Query(max_length=255, description="Part of the name or of the file's name")] = None,
+    sort: Annotated[str, Query(description="created_at, name, file_size, …; `-` in front: descending")] = "-created_at",
+    deleted: Annotated[bool, Query(description="The trash instead of the list")] = False,
+) -> Success[Items[DatasetOut]]:
+    """Datasets of the workspace, newest first. Issues and samples are left out: ask for one dataset to see them."""
+    rows, total = await service.list_datasets(
+        ctx.session, page, status=status, format=format, search=search, sort=sort, deleted=deleted
+    )
+    return many([DatasetOut.of(row) for row in rows], total, page)
+
+
+@router.get("/stats", **_READ)
+async def dataset_stats(ctx: Ctx) -> Success[StatsData]:
+    """How many datasets by status, and the room they take."""
+    return one(StatsData(stats=await service.stats(ctx.session, ctx.settings, ctx.principal.workspace_id)))
+
+
+@router.get("/{dataset_id}", **_READ)
+async def get_dataset(ctx: Ctx, dataset_id: UUID) -> Success[DatasetData]:
+    return _one(await service.get(ctx.session, dataset_id))
+
+
+@router.patch("/{dataset_id}", **_WRITE)
+async def update_dataset(ctx: Ctx, dataset_id: UUID, body: DatasetUpdate) -> Success[DatasetData]:
+    """Change name or description."""
+    return _one(await service.update(ctx.session, dataset_id, body))
+
+
+@router.delete("/{dataset_id}", **_WRITE)
+async def delete_dataset(ctx: Ctx, dataset_id: UUID) -> Success[DatasetData]:
+    """Into the trash, from where it can be restored until it is purged. 409 while an active job uses it."""
+    return _one(await service.delete(ctx.session, dataset_id))
+
+
+@router.post("/{dataset_id}/restore", **_WRITE)
+async def restore_dataset(ctx: Ctx, dataset_id: UUID) -> Success[DatasetData]:
+    """Out of the trash."""
+    return _one(await service.restore(ctx.session, dataset_id))
+
+
+@router.post("/{dataset_id}/confirm", **_WRITE)
+async def confirm_dataset(ctx: Ctx, dataset_id: UUID) -> Success[DatasetData]:
+    """The file is uploaded: validate it. Repeating is harmless; a ready or faulty dataset is validated again."""
+    return _one(await uploads.confirm(ctx.session, ctx.platform, dataset_id))
+
+
+@router.get("/{dataset_id}/upload", **_WRITE)
+async def resume_upload(ctx: Ctx, dataset_id: UUID) -> Success[UploadData]:
+    """Fresh upload URLs, and which parts have arrived."""
+    return one(await uploads.renew(ctx.session, ctx.platform, dataset_id))
+
+
+@router.delete("/{dataset_id}/upload", **_WRITE)
+async def cancel_upload(ctx: Ctx, dataset_id: UUID) -> Success[DatasetData]:
+    """Give the upload up; what has arrived is removed."""
+    return _one(await uploads.cancel(ctx.session, ctx.platform, dataset_id))
+
+
+@router.get("/{dataset_id}/validation", **_READ)
+async def get_validation(ctx: Ctx, dataset_id: UUID) -> Success[ValidationData]:
+    """The validator's report, as `brightrun validate --json` prints it. 409 while there is none."""
+    return one(ValidationData(validation=await issues.full_report(ctx.session, dataset_id)))
+
+
+@router.get("/{dataset_id}/issues", **_READ)
+async def list_issues(
+    ctx: Ctx,
+    page: PageParams,
+    dataset_id: UUID,
+    code: Annotated[str | None, Query(max_length=100)] = None,
+    severity: Literal["error", "warning", "info"] | None = None,
+    line: Annotated[int | None, Query(ge=1)] = None,
+) -> Success[Items[IssueOut]]:
+    """All issues, in the order of the file."""
+    wanted = issues.IssueFilter(code=code, severity=severity, line=line)
+    found, total = await issues.page_of_issues(ctx.session, ctx.platform, dataset_id, page, wanted)
+    return many(found, total, page)
+
+
+@router.get("/{dataset_id}/issues/download", **_REDIRECT)
+async def download_issues(ctx: Ctx, dataset_id: UUID) -> RedirectResponse:
+    """The complete list of issues, JSON Lines."""
+    return _to(await issues.list_url(ctx.session, ctx.platform, dataset_id))
+
+
+@router.get("/{dataset_id}/download", **_REDIRECT)
+async def download_dataset(ctx: Ctx, dataset_id: UUID) -> RedirectResponse:
+    """The file as it was uploaded."""
+    return _to(await uploads.download_url(ctx.session, ctx.platform, dataset_id))

@@ -1,0 +1,41 @@
+"""How much a workspace may store. Rooms that store bytes of users add what they hold to `usage_sources`."""
+
+from collections.abc import Awaitable, Callable
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from brightrun.datasets import repository
+from brightrun.errors import StorageFullError
+from brightrun.settings import Settings
+
+UsageSource = Callable[[AsyncSession], Awaitable[int]]
+
+usage_sources: list[UsageSource] = [repository.stored_bytes]
+"""Each answers how many bytes the session's workspace has stored in its room."""
+
+
+async def quota_bytes(session: AsyncSession, settings: Settings, workspace_id: UUID) -> int | None:
+    """The workspace's own quota, else the setting's; None means no limit."""
+    own = await repository.workspace_quota(session, workspace_id)
+    return (settings.workspace_quota_bytes if own is None else own) or None
+
+
+async def used_bytes(session: AsyncSession) -> int:
+    return sum([await source(session) for source in usage_sources])
+
+
+async def reserve(session: AsyncSession, settings: Settings, workspace_id: UUID, size: int) -> None:
+    """Make sure that `size` more bytes fit, until this transaction ends. Raises StorageFullError with the numbers."""
+    await repository.lock_quota(session, workspace_id)
+    quota = await quota_bytes(session, settings, workspace_id)
+    if quota is None:
+        return
+    used = await used_bytes(session)
+    if used + size > quota:
+        raise StorageFullError(
+            f"The file of {size:,} bytes does not fit: this workspace has stored {used:,} of the {quota:,} bytes it "
+            f"may. Deleted datasets count until they are purged. Make room, or ask for a larger quota.",
+            code="quota_exceeded",
+            details={"size": size, "used": used, "quota": quota},
+        )

@@ -1,0 +1,222 @@
+"""All SQL of the datasets room. State changes are guarded: they name the state, and the attempt, they start from."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, func, or_, select, text, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import undefer
+
+from brightrun.accounts.tables import Workspace
+from brightrun.datasets.tables import Dataset, DatasetStatus
+from brightrun.web.http import Page
+
+_LARGE = (Dataset.validation_errors, Dataset.sample_data, Dataset.report)
+
+SORTS: dict[str, Any] = {
+    "created_at": Dataset.created_at,
+    "updated_at": Dataset.updated_at,
+    "name": func.lower(Dataset.name),
+    "status": Dataset.status,
+    "file_size": Dataset.file_size,
+    "total_training_pairs": Dataset.total_training_pairs,
+    "total_conversations": Dataset.total_conversations,
+    "total_tokens": Dataset.total_tokens,
+    "validated_at": Dataset.validated_at,
+}
+
+
+async def find(
+    session: AsyncSession, dataset_id: UUID, *, deleted: bool = False, large: bool = False, lock: bool = False
+) -> Dataset | None:
+    """The dataset as the database has it now. deleted: also from the trash. large: with issues, samples and report."""
+    query = select(Dataset).where(Dataset.id == dataset_id).execution_options(populate_existing=True)
+    if not deleted:
+        query = query.where(Dataset.deleted_at.is_(None))
+    if large:
+        query = query.options(*(undefer(column) for column in _LARGE))
+    if lock:
+        query = query.with_for_update()
+    return (await session.execute(query)).scalar_one_or_none()
+
+
+async def list_page(
+    session: AsyncSession,
+    *,
+    page: Page,
+    order: ColumnElement[Any],
+    status: DatasetStatus | None = None,
+    format: str | None = None,  # noqa: A002 - the field's word
+    search: str | None = None,
+    deleted: bool = False,
+) -> tuple[Sequence[Dataset], int]:
+    """One page, and how many there are in all."""
+    where: list[ColumnElement[bool]] = [Dataset.deleted_at.is_not(None) if deleted else Dataset.deleted_at.is_(None)]
+    if status is not None:
+        where.append(Dataset.status == status)
+    if format is not None:
+        where.append(Dataset.format == format)
+    if search:
+        where.append(
+            or_(Dataset.name.icontains(search, autoescape=True), Dataset.file_name.icontains(search, autoescape=True))
+        )
+    total = await session.scalar(select(func.count()).select_from(Dataset).where(*where)) or 0
+    rows = await session.scalars(
+        select(Dataset)
+        .where(*where)
+        .order_by(order.nulls_last(), Dataset.id.desc())
+        .offset(page.offset)
+        .limit(page.limit)
+    )
+    return rows.all(), total
+
+
+async def counts(session: AsyncSession) -> tuple[dict[DatasetStatus, int], int]:
+    """({status: how many}, how many deleted)."""
+    rows = await session.execute(
+        select(Dataset.status, Dataset.deleted_at.is_not(None), func.count()).group_by(text("1, 2"))
+    )
+    by_status = dict.fromkeys(DatasetStatus, 0)
+    deleted = 0
+    for status, gone, number in rows:
+        if gone:
+            deleted += number
+        else:
+            by_status[DatasetStatus(status)] = number
+    return by_status, deleted
+
+
+async def stored_bytes(session: AsyncSession) -> int:
+    """Bytes of the workspace's datasets: stored, announced, and in the trash."""
+    total = await session.scalar(select(func.sum(Dataset.file_size)).where(Dataset.object_deleted_at.is_(None)))
+    return int(total or 0)
+
+
+async def lock_quota(session: AsyncSession, workspace_id: UUID) -> None:
+    """One creation at a time in a workspace, so that two cannot both take the last free bytes."""
+    await session.execute(
+        text("select pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": f"quota {workspace_id}"}
+    )
+
+
+async def workspace_quota(session: AsyncSession, workspace_id: UUID) -> int | None:
+    quota: int | None = await session.scalar(select(Workspace.storage_quota_bytes).where(Workspace.id == workspace_id))
+    return quota
+
+
+async def start_validation(session: AsyncSession, dataset_id: UUID) -> int | None:
+    """To `validating` from any other state; the number of the attempt. None when it is validating already, or gone."""
+    attempt: int | None = await session.scalar(
+        update(Dataset)
+        .where(
+            Dataset.id == dataset_id,
+            Dataset.status != DatasetStatus.VALIDATING,
+            Dataset.deleted_at.is_(None),
+            Dataset.object_deleted_at.is_(None),
+        )
+        .values(
+            status=DatasetStatus.VALIDATING,
+            validation_attempt=Dataset.validation_attempt + 1,
+            validation_sweeps=0,
+            validation_started_at=None,
+            validation_heartbeat_at=func.now(),
+            validated_bytes=0,
+            training_ready=False,
+            error_code=None,
+            error_message=None,
+        )
+        .returning(Dataset.validation_attempt)
+        .execution_options(synchronize_session=False)
+    )
+    return attempt
+
+
+def _running(dataset_id: UUID, attempt: int) -> tuple[ColumnElement[bool], ...]:
+    return (
+        Dataset.id == dataset_id,
+        Dataset.status == DatasetStatus.VALIDATING,
+        Dataset.validation_attempt == attempt,
+    )
+
+
+async def claim_validation(session: AsyncSession, dataset_id: UUID, attempt: int) -> bool:
+    """A worker begins (again) with this attempt; False when it was overtaken."""
+    return await _changed(
+        session,
+        update(Dataset)
+        .where(*_running(dataset_id, attempt))
+        .values(
+            validation_started_at=func.now(), validation_heartbeat_at=func.now(), validated_bytes=0, upload_id=None
+        ),
+    )
+
+
+async def heartbeat(session: AsyncSession, dataset_id: UUID, attempt: int, validated_bytes: int) -> bool:
+    """False when this attempt was overtaken."""
+    return await _changed(
+        session,
+        update(Dataset)
+        .where(*_running(dataset_id, attempt))
+        .values(validation_heartbeat_at=func.now(), validated_bytes=validated_bytes, updated_at=Dataset.updated_at),
+    )
+
+
+async def count_sweep(session: AsyncSession, dataset_id: UUID, attempt: int) -> bool:
+    return await _changed(
+        session,
+        update(Dataset)
+        .where(*_running(dataset_id, attempt))
+        .values(validation_sweeps=Dataset.validation_sweeps + 1, validation_heartbeat_at=func.now()),
+    )
+
+
+async def finish_validation(session: AsyncSession, dataset_id: UUID, attempt: int, values: dict[str, Any]) -> bool:
+    """Write the outcome of this attempt; False when it was overtaken or is finished already."""
+    return await _changed(session, update(Dataset).where(*_running(dataset_id, attempt)).values(**values))
+
+
+async def fail(
+    session: AsyncSession, dataset_id: UUID, *, since: DatasetStatus, code: str, message: str, **values: Any
+) -> bool:
+    """To `error` from the state it was seen in; False when it has moved on."""
+    return await _changed(
+        session,
+        update(Dataset)
+        .where(Dataset.id == dataset_id, Dataset.status == since)
+        .values(status=DatasetStatus.ERROR, training_ready=False, error_code=code, error_message=message, **values),
+    )
+
+
+async def _changed(session: AsyncSession, statement: Any) -> bool:
+    statement = statement.returning(Dataset.id).execution_options(synchronize_session=False)
+    return (await session.execute(statement)).scalar_one_or_none() is not None
+
+
+# --- what the sweeper discovers, before a workspace is known: ids only ---------------------------------------------
+
+
+async def stuck(session: AsyncSession, before: datetime) -> Sequence[tuple[UUID, UUID]]:
+    """At most 10 (workspace, dataset) whose validation gave no sign of life since then."""
+    rows = await session.execute(
+        text("select workspace, dataset from lookup_stuck_datasets(:before)"), {"before": before}
+    )
+    return [(workspace, dataset) for workspace, dataset in rows]
+
+
+async def unconfirmed(session: AsyncSession, before: datetime) -> Sequence[tuple[UUID, UUID]]:
+    """At most 100 (workspace, dataset) whose upload was begun, or gone on with, before then and never confirmed."""
+    rows = await session.execute(
+        text("select workspace, dataset from lookup_unconfirmed_datasets(:before)"), {"before": before}
+    )
+    return [(workspace, dataset) for workspace, dataset in rows]
+
+
+async def purgeable(session: AsyncSession, before: datetime, after: datetime) -> Sequence[tuple[UUID, UUID, datetime]]:
+    """At most 100 (workspace, dataset, deleted at) deleted between the two moments, oldest first."""
+    rows = await session.execute(
+        text("select workspace, dataset, deleted from lookup_purgeable_datasets(:before, :after)"),
+        {"before": before, "after": after},
+    )
+    return [(workspace, dataset, deleted) for workspace, dataset, deleted in rows]

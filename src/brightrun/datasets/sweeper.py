@@ -1,0 +1,166 @@
+"""What nobody came back for: validations whose worker vanished, uploads never confirmed, the trash after its time."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import UUID
+
+from sqlalchemy.exc import IntegrityError
+
+from brightrun.audit.service import record
+from brightrun.clock import utcnow
+from brightrun.datasets import repository
+from brightrun.datasets.changes import announce
+from brightrun.datasets.tables import Dataset, DatasetStatus
+from brightrun.datasets.uploads import KIND, remove_object, request_validation
+from brightrun.datasets.validation_run import ISSUES_KIND
+from brightrun.logs import get_logger
+from brightrun.platform import Platform
+from brightrun.queue import schedule
+from brightrun.storage import Bucket
+
+log = get_logger(__name__)
+
+_MOST_SWEEPS = 5
+_SILENT_HEARTBEATS = 3
+_SCRATCH_H = 24
+
+
+@schedule("* * * * *", name="datasets.sweep_stuck")
+async def sweep_stuck(platform: Platform) -> None:
+    """At most 10 datasets a minute whose validation is silent: into the queue again, unless it is waiting there.
+
+    The queue itself takes over from dead workers; this is for work that the queue no longer knows.
+    """
+    silent_since = utcnow() - timedelta(seconds=_SILENT_HEARTBEATS * max(platform.settings.stalled_worker_s, 1.0))
+    async with platform.db.transaction() as session:
+        found = await repository.stuck(session, silent_since)
+    for workspace_id, dataset_id in found:
+        async with platform.db.transaction(workspace_id=workspace_id) as session:
+            dataset = await repository.find(session, dataset_id, deleted=True, lock=True)
+            if dataset is None or dataset.status != DatasetStatus.VALIDATING:
+                continue
+            attempt = dataset.validation_attempt
+            if dataset.validation_sweeps >= _MOST_SWEEPS:
+                message = (
+                    f"The validation was started {_MOST_SWEEPS + 1} times and never ended; the worker's log says why. "
+                    "Validate the dataset again when the cause is mended."
+                )
+                await repository.fail(
+                    session, dataset_id, since=DatasetStatus.VALIDATING, code="validation_lost", message=message
+                )
+                dataset = await repository.find(session, dataset_id, deleted=True)
+                assert dataset is not None
+                await announce(session, dataset)
+                log.error("gave up on a validation that never ends", dataset=str(dataset_id), attempt=attempt)
+                continue
+            await repository.count_sweep(session, dataset_id, attempt)
+            await request_validation(session, workspace_id, dataset_id, attempt)
+            log.warning("validation was silent, asked for it again", dataset=str(dataset_id), attempt=attempt)
+
+
+@schedule("7,22,37,52 * * * *", name="datasets.sweep_uploads")
+async def sweep_uploads(platform: Platform) -> None:
+    """Uploads that nobody confirmed or went on with for a day: parts and file are removed, the dataset says so."""
+    hours = platform.settings.unconfirmed_upload_hours
+    before = utcnow() - timedelta(hours=hours)
+    while True:
+        async with platform.db.transaction() as session:
+            found = await repository.unconfirmed(session, before)
+        for workspace_id, dataset_id in found:
+            await _expire(platform, workspace_id, dataset_id, before, hours)
+        if len(found) < 100:
+            break
+    await asyncio.to_thread(platform.store.sweep_temporary, untouched_since=before)
+    await _abort_strays(platform, before)
+    await asyncio.to_thread(_clear_scratch, platform.settings.data / "scratch", utcnow() - timedelta(hours=_SCRATCH_H))
+
+
+async def _expire(platform: Platform, workspace_id: UUID, dataset_id: UUID, before: datetime, hours: int) -> None:
+    async with platform.db.transaction(workspace_id=workspace_id) as session:
+        dataset = await repository.find(session, dataset_id, deleted=True, lock=True)
+        if dataset is None or dataset.status != DatasetStatus.UPLOADING or dataset.upload_renewed_at >= before:
+            return
+        await asyncio.to_thread(remove_object, platform.store, dataset)
+        dataset.status = DatasetStatus.ERROR
+        dataset.error_code = "upload_expired"
+        dataset.error_message = f"The upload was not confirmed within {hours} hours; what had arrived was removed."
+        dataset.object_deleted_at, dataset.upload_id = utcnow(), None
+        await session.flush()
+        await record(session, "dataset.upload_expired", "dataset", str(dataset_id), {"name": dataset.name})
+        dataset = await repository.find(session, dataset_id, deleted=True)
+        assert dataset is not None
+        await announce(session, dataset)
+    log.info("unconfirmed upload removed", dataset=str(dataset_id))
+
+
+async def _abort_strays(platform: Platform, before: datetime) -> None:
+    """Multipart uploads that belong to no dataset under way: of a creation that was rolled back, or replaced ones."""
+    for upload in await asyncio.to_thread(platform.store.list_multiparts, started_before=before):
+        workspace, _, rest = upload.path.partition("/")
+        kind, _, rest = rest.partition("/")
+        if upload.bucket != Bucket.LORA_DATASETS or kind != KIND:
+            continue
+        workspace_id, dataset_id = UUID(workspace), UUID(rest.partition("/")[0])
+        async with platform.db.transaction(workspace_id=workspace_id) as session:
+            dataset = await repository.find(session, dataset_id, deleted=True)
+        if dataset is not None and _is_under_way(dataset, upload.upload_id, before):
+            continue
+        await asyncio.to_thread(platform.store.abort_multipart, upload.bucket, upload.path, upload.upload_id)
+        log.info("stray multipart upload aborted", path=upload.path)
+
+
+def _is_under_way(dataset: Dataset, upload_id: str, before: datetime) -> bool:
+    """S3 does not tell an upload's layout, so only the end of the id is compared."""
+    return (
+        dataset.upload_id is not None
+        and dataset.upload_id.rpartition(".")[2] == upload_id.rpartition(".")[2]
+        and dataset.upload_renewed_at >= before
+    )
+
+
+@schedule("41 3 * * *", name="datasets.purge_deleted")
+async def purge_deleted(platform: Platform) -> None:
+    """Datasets that were in the trash for longer than the retention period: row and bytes go for good."""
+    before = utcnow() - timedelta(days=platform.settings.deleted_retention_days)
+    after = datetime(1970, 1, 1, tzinfo=UTC)
+    while True:
+        async with platform.db.transaction() as session:
+            found = await repository.purgeable(session, before, after)
+        for workspace_id, dataset_id, deleted_at in found:
+            await _purge(platform, workspace_id, dataset_id)
+            after = deleted_at
+        if len(found) < 100:
+            return
+
+
+async def _purge(platform: Platform, workspace_id: UUID, dataset_id: UUID) -> None:
+    try:
+        async with platform.db.transaction(workspace_id=workspace_id) as session:
+            dataset = await repository.find(session, dataset_id, deleted=True, lock=True)
+            if dataset is None or dataset.deleted_at is None:
+                return  # restored meanwhile
+            facts = {"name": dataset.name, "file_name": dataset.file_name, "sha256": dataset.sha256}
+            await announce(session, dataset, "dataset.purged")
+            await record(session, "dataset.purged", "dataset", str(dataset_id), facts)
+            await session.delete(dataset)
+            await session.flush()
+            # After the row, which stays when something refers to it. If we are killed here, the next night repeats it.
+            await asyncio.to_thread(_remove_everything, platform, dataset)
+    except IntegrityError as error:
+        log.warning("a deleted dataset is still referred to and stays", dataset=str(dataset_id), error=str(error.orig))
+    else:
+        log.info("deleted dataset purged", dataset=str(dataset_id))
+
+
+def _remove_everything(platform: Platform, dataset: Dataset) -> None:
+    remove_object(platform.store, dataset)
+    bucket = Bucket(dataset.storage_bucket)
+    platform.store.delete_prefix(bucket, f"{dataset.workspace_id}/{ISSUES_KIND}/{dataset.id}")
+
+
+def _clear_scratch(folder: Path, before: datetime) -> None:
+    """Issue lists that a killed worker left."""
+    for file in folder.glob("issues-*.jsonl"):
+        if file.stat().st_mtime < before.timestamp():
+            file.unlink(missing_ok=True)

@@ -1,0 +1,183 @@
+"""The background work of datasets: validate a file, and write down how that ended, once."""
+
+import asyncio
+import functools
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from brightrun.clock import utcnow
+from brightrun.datasets import repository
+from brightrun.datasets import sweeper as _sweeper  # noqa: F401  (registers its schedules)
+from brightrun.datasets.changes import announce
+from brightrun.datasets.tables import Dataset, DatasetStatus
+from brightrun.datasets.uploads import remove_object
+from brightrun.datasets.validation_run import (
+    ISSUES_KIND,
+    Outcome,
+    Progress,
+    Subject,
+    UnreadableError,
+    run_validation,
+)
+from brightrun.errors import BrightRunError
+from brightrun.logs import get_logger
+from brightrun.notifications.service import notify
+from brightrun.notifications.tables import NotificationType
+from brightrun.platform import Platform
+from brightrun.queue import RunAgainError, TaskFailure, complete, stopping, task
+from brightrun.storage import Bucket
+from brightrun.storage.errors import ObjectNotFoundError
+
+log = get_logger(__name__)
+
+QUEUE = "validation"
+"""A lane of its own, so that a confirmed dataset does not wait behind other work."""
+
+_REPORT_EVERY_S = 1.0
+
+
+async def on_failure(
+    platform: Platform, failure: TaskFailure, *, workspace_id: str, dataset_id: str, attempt: int
+) -> None:
+    """The validation was given up: the dataset says why."""
+    code, message = failure.code, failure.message
+    if isinstance(failure.error, ObjectNotFoundError):
+        code = "object_missing"
+        message = "The stored file is no longer there. Restore it from a backup, or upload it anew."
+    elif not isinstance(failure.error, BrightRunError) and isinstance(failure.error, OSError):
+        code = UnreadableError.code
+        message = f"The stored file could not be read: {failure.error.strerror or failure.error}. Try again later."
+    values = {"status": DatasetStatus.ERROR, "training_ready": False, "error_code": code, "error_message": message}
+    async with platform.db.transaction(workspace_id=UUID(workspace_id)) as session:
+        await _finish(session, UUID(dataset_id), attempt, values)
+
+
+@task("datasets.validate", queue=QUEUE, on_failure=on_failure)
+async def validate(platform: Platform, *, workspace_id: str, dataset_id: str, attempt: int) -> None:
+    """Validate the stored file and move the dataset to `ready` or `error`, unless a later attempt overtook this one."""
+    workspace, dataset_key = UUID(workspace_id), UUID(dataset_id)
+    async with platform.db.transaction(workspace_id=workspace) as session:
+        if not await repository.claim_validation(session, dataset_key, attempt):
+            log.info("validation was overtaken, finished or deleted", dataset=dataset_id, attempt=attempt)
+            return
+        dataset = await repository.find(session, dataset_key, deleted=True)
+        assert dataset is not None
+        await announce(session, dataset, "dataset.progress")
+    outcome = await _run(platform, dataset, attempt)
+    if outcome is None:
+        return
+    async with platform.db.transaction(workspace_id=workspace) as session:
+        finished = await _finish(session, dataset_key, attempt, outcome.values())
+        if finished and outcome.remove_object:
+            # Before the commit: killed in between, the next run finds the same fault again, or no file.
+            await asyncio.to_thread(remove_object, platform.store, dataset)
+        await complete(session)
+    if finished:
+        await _forget_older_lists(platform, dataset, attempt)
+
+
+async def _forget_older_lists(platform: Platform, dataset: Dataset, attempt: int) -> None:
+    """Issue lists of earlier attempts, of overtaken ones too."""
+
+    def forget() -> None:
+        bucket = Bucket(dataset.storage_bucket)
+        for stored in platform.store.list_objects(bucket, f"{dataset.workspace_id}/{ISSUES_KIND}/{dataset.id}"):
+            number = stored.path.rpartition("/")[2].removesuffix(".jsonl")
+            if number.isdecimal() and int(number) < attempt:
+                platform.store.delete(bucket, stored.path)
+
+    try:
+        await asyncio.to_thread(forget)
+    except (BrightRunError, OSError) as error:
+        log.warning("older issue lists stay until the dataset is purged", dataset=str(dataset.id), error=str(error))
+
+
+async def _run(platform: Platform, dataset: Dataset, attempt: int) -> Outcome | None:
+    """The validation in a thread, while the row shows how far it is. None when the attempt was overtaken."""
+    progress = Progress()
+    subject = Subject(
+        workspace_id=str(dataset.workspace_id),
+        dataset_id=str(dataset.id),
+        attempt=attempt,
+        bucket=Bucket(dataset.storage_bucket),
+        path=dataset.storage_path,
+        file_name=dataset.file_name,
+        file_size=dataset.file_size,
+        declared_format=dataset.declared_format,
+        declared_sha256=dataset.declared_sha256,
+    )
+    scratch = platform.settings.data / "scratch"
+    work: Future[Outcome] = _threads(platform.settings.worker_concurrency).submit(
+        run_validation, platform.store, subject, progress, scratch
+    )
+    running = asyncio.wrap_future(work)
+    stop = asyncio.create_task(stopping().wait())
+    either: list[asyncio.Future[Any]] = [running, stop]
+    try:
+        while True:
+            await asyncio.wait(either, timeout=_REPORT_EVERY_S, return_when=asyncio.FIRST_COMPLETED)
+            if running.done():
+                return running.result()
+            if stop.done():
+                raise RunAgainError("the worker stopped during a validation")
+            if not await _report_progress(platform, dataset, attempt, progress.bytes_read):
+                log.info("validation was overtaken", dataset=str(dataset.id), attempt=attempt)
+                return None
+    finally:
+        progress.cancelled.set()
+        stop.cancel()
+        # The thread ends at its next block; its result is nobody's now. A result taken above is not touched.
+        running.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+
+async def _report_progress(platform: Platform, dataset: Dataset, attempt: int, bytes_read: int) -> bool:
+    """Sign of life and progress; False when the attempt was overtaken."""
+    async with platform.db.transaction(workspace_id=dataset.workspace_id) as session:
+        if not await repository.heartbeat(session, dataset.id, attempt, bytes_read):
+            return False
+        dataset.validated_bytes = bytes_read
+        await announce(session, dataset, "dataset.progress")
+    return True
+
+
+async def _finish(session: AsyncSession, dataset_id: UUID, attempt: int, values: dict[str, Any]) -> bool:
+    """Outcome, notification and event, all or none. False when a later attempt overtook this one."""
+    values = values | {"validated_at": utcnow(), "validation_heartbeat_at": utcnow()}
+    if not await repository.finish_validation(session, dataset_id, attempt, values):
+        log.info("the outcome of an overtaken validation is dropped", dataset=str(dataset_id), attempt=attempt)
+        return False
+    dataset = await repository.find(session, dataset_id, deleted=True)
+    assert dataset is not None
+    await announce(session, dataset)
+    if dataset.deleted_at is None:
+        await _notify(session, dataset)
+    return True
+
+
+async def _notify(session: AsyncSession, dataset: Dataset) -> None:
+    ready = dataset.status == DatasetStatus.READY
+    if ready:
+        message = (
+            f"{dataset.name}: {dataset.total_conversations:,} conversations, "
+            f"{dataset.total_training_pairs:,} training pairs, ready to train on."
+        )
+    else:
+        message = f"{dataset.name}: {dataset.error_message}"
+    await notify(
+        session,
+        type=NotificationType.DATASET_READY if ready else NotificationType.DATASET_ERROR,
+        title="Dataset ready" if ready else "Dataset has errors",
+        message=message,
+        action_url=f"/datasets/{dataset.id}",
+        metadata={"dataset_id": str(dataset.id), "error_code": dataset.error_code},
+        dedupe_key=f"dataset:{dataset.id}:validation:{dataset.validation_attempt}",
+    )
+
+
+@functools.lru_cache(maxsize=1)
+def _threads(size: int) -> ThreadPoolExecutor:
+    """Validations have their own threads: they are long, and must not hold up short work in the shared ones."""
+    return ThreadPoolExecutor(max_workers=size, thread_name_prefix="validate")
