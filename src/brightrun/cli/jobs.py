@@ -1,0 +1,113 @@
+"""`brightrun jobs …`: training jobs from a terminal."""
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from brightrun.cli.remote import JsonOption, TokenOption, UrlOption, connect, show, table
+
+app = typer.Typer(no_args_is_help=True, help="Start, watch, list and cancel training jobs.")
+IdArgument = Annotated[str, typer.Argument(metavar="ID", help="The job's id.")]
+
+
+@app.command()
+def start(
+    dataset_id: Annotated[str, typer.Argument(metavar="DATASET_ID")],
+    preset: Annotated[str, typer.Option(help="conservative, balanced, aggressive or custom.")] = "balanced",
+    base_model: Annotated[str | None, typer.Option(help="tiny, tiny-random, a name, a folder, or a hub id.")] = None,
+    name: Annotated[str | None, typer.Option()] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="A hyperparameter: key=value. Repeatable.")
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Watch until it ends.")] = False,
+    url: UrlOption = None,
+    token: TokenOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Start training on a dataset."""
+    from brightrun.errors import InvalidInputError
+    from brightrun.formats import hyperparameters
+
+    try:
+        values = hyperparameters.parse_set(settings or [])
+    except hyperparameters.HyperparameterError as error:
+        raise InvalidInputError(str(error)) from error
+    with connect(url, token) as client:
+        job = client.jobs.create(
+            dataset_id=dataset_id, preset_id=preset, base_model=base_model, name=name, hyperparameters=values or None
+        )
+        if wait:
+            job = client.jobs.wait(job["id"], _say)
+    show(job, as_json=as_json, text=lambda: _print(job))
+    if wait and job["status"] != "completed":
+        raise typer.Exit(1)
+
+
+@app.command()
+def watch(job_id: IdArgument, url: UrlOption = None, token: TokenOption = None, as_json: JsonOption = False) -> None:
+    """Follow a job until it ends. Exit 1 unless it completed."""
+    with connect(url, token) as client:
+        job = client.jobs.wait(job_id, _say)
+    show(job, as_json=as_json, text=lambda: _print(job))
+    if job["status"] != "completed":
+        raise typer.Exit(1)
+
+
+@app.command("list")
+def list_(
+    page: int = 1,
+    limit: int = 25,
+    status: Annotated[str | None, typer.Option()] = None,
+    url: UrlOption = None,
+    token: TokenOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List jobs, newest first."""
+    with connect(url, token) as client:
+        answer = client.jobs.list(page=page, limit=limit, status=status)
+    columns = {
+        "id": lambda row: row["id"],
+        "name": lambda row: row["name"] or "–",
+        "status": lambda row: row["status"],
+        "progress": lambda row: f"{float(row['progress']):.0f} %",
+        "cost": lambda row: f"${float(row['cost_usd']):.2f}",
+    }
+    show(answer, as_json=as_json, text=lambda: table(columns, answer["items"]))
+
+
+@app.command("show")
+def show_(job_id: IdArgument, url: UrlOption = None, token: TokenOption = None, as_json: JsonOption = False) -> None:
+    """Show one job."""
+    with connect(url, token) as client:
+        job = client.jobs.get(job_id)
+    show(job, as_json=as_json, text=lambda: _print(job))
+
+
+@app.command()
+def cancel(
+    job_id: IdArgument,
+    reason: Annotated[str | None, typer.Option(help="Why.")] = None,
+    note: Annotated[str | None, typer.Option()] = None,
+    url: UrlOption = None,
+    token: TokenOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Cancel a job; what it cost is recorded."""
+    with connect(url, token) as client:
+        job = client.jobs.cancel(job_id, reason=reason, note=note)
+    show(job, as_json=as_json, text=lambda: _print(job))
+
+
+def _say(job: dict[str, Any]) -> None:
+    eta = f", about {job['eta_seconds']:.0f} s left" if job.get("eta_seconds") is not None else ""
+    print(f"  {job['status']} {job['stage'] or ''} {float(job['progress']):.0f} %{eta}", file=sys.stderr)
+
+
+def _print(job: dict[str, Any]) -> None:
+    print(f"{job['name'] or job['id']}: {job['status']}")
+    print(f"  id {job['id']}, {job['preset_id']} on {job['base_model']}, ${float(job['cost_usd']):.4f}")
+    if job["error_message"]:
+        print(f"  {job['error_message']}")
+    if job.get("model_id"):
+        print(f"  model {job['model_id']}: `brightrun models download {job['model_id']}`")
