@@ -156,6 +156,14 @@ class ChatTokenizer:
         compiled = self._template_for(tools)
         return compiled.render(tools, compiled.messages(messages), add_generation_prompt)
 
+    def encode_prompt(self, messages: Sequence[Message], *, tools: list[dict[str, Any]] | None = None) -> "array[int]":
+        """Token ids of a chat up to where the model begins its answer, for generation. Raises ChatError."""
+        return array("i", self._encode(self.render(messages, tools=tools, add_generation_prompt=True)).ids)
+
+    def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
+        """The text of token ids; bytes that make no whole character become U+FFFD."""
+        return self._parts.tokenizer.decode(list(ids), skip_special_tokens=skip_special_tokens)
+
     def encode(self, record: Record, *, max_length: int | None = None) -> EncodedRecord:
         """Token ids and labels of a chat record, cut at the end to `max_length` tokens.
 
@@ -263,8 +271,9 @@ def _labels(encoding: Encoding, spans: list[TrainedSpan]) -> "array[int]":
     """
     ids = encoding.ids
     labels = array("i", [IGNORED]) * len(ids)
-    starts = [start for start, _ in encoding.offsets]
-    ends = [end for _, end in encoding.offsets]
+    offsets = encoding.offsets  # a fresh list at every access
+    starts = [start for start, _ in offsets]
+    ends = [end for _, end in offsets]
     for span in spans:
         first = bisect_right(ends, span.start)
         while first > 0 and starts[first - 1] >= span.start:
@@ -276,7 +285,7 @@ def _labels(encoding: Encoding, spans: list[TrainedSpan]) -> "array[int]":
 
 def _cut(encoding: Encoding, spans: list[TrainedSpan], max_length: int | None) -> EncodedRecord:
     labels = _labels(encoding, spans)
-    total = sum(label != IGNORED for label in labels)
+    total = len(labels) - labels.count(IGNORED)
     length = len(labels) if max_length is None else min(max_length, len(labels))
     kept = labels[:length]
     last_char = encoding.offsets[length - 1][1] if length else 0
@@ -285,6 +294,6 @@ def _cut(encoding: Encoding, spans: list[TrainedSpan], max_length: int | None) -
         labels=kept,
         truncated_tokens=len(labels) - length,
         trained_total=total,
-        trained_lost=total - sum(label != IGNORED for label in kept),
+        trained_lost=total - (len(kept) - kept.count(IGNORED)),
         eot_trained=bool(spans) and all(span.ends_turn and span.end <= last_char for span in spans),
     )
