@@ -3,7 +3,7 @@
 import asyncio
 import json
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import uvicorn
+from fake_uploads import FakeUploads
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -63,7 +64,12 @@ class Backend:
             "heldout": [[step, 2.4 * 0.9975**step + 0.55] for step in range(0, 1200, 100)],
         }
     )
+    uploads: FakeUploads = field(default_factory=lambda: FakeUploads(csrf=TOKEN))
     url: str = ""
+
+    def on_loop(self, action: Callable[[], object]) -> None:
+        assert self.loop is not None
+        self.loop.call_soon_threadsafe(action)
 
     def publish(self, topic: str, data: dict[str, Any]) -> None:
         assert self.loop is not None
@@ -148,6 +154,7 @@ def build(backend: Backend) -> Starlette:
             Route("/echo", echo, methods=["POST"]),
             Route("/undo", echo, methods=["POST"]),
             Route("/accounts/{name}", account),
+            *backend.uploads.routes(),
             Mount(STATIC_URL, BuiltAssets()),
         ],
         exception_handlers={404: missing},
