@@ -189,5 +189,5 @@ def serve(app: Starlette, backend: Backend) -> Iterator[str]:
     try:
         yield backend.url
     finally:
-        server.should_exit = True
+        server.should_exit = server.force_exit = True  # open event streams need not end first
         thread.join(10)

@@ -50,7 +50,9 @@ class UploadPanel {
     addEventListener("beforeunload", (event) => {
       if (this.state === "running") event.preventDefault();
     });
-    this.mentionInterrupted();
+    // Chosen before this script had arrived.
+    if (this.input.files.length) this.choose(this.input.files[0]);
+    else this.mentionInterrupted();
   }
 
   acceptDrops() {
