@@ -11,8 +11,11 @@ import brightrun
 from brightrun.accounts import api as accounts_api
 from brightrun.accounts import live
 from brightrun.accounts import pages as accounts_pages
+from brightrun.costs import api as costs_api
+from brightrun.datasets import api as datasets_api
 from brightrun.db.migrate import head_revision
 from brightrun.errors import UnavailableError
+from brightrun.notifications import api as notifications_api
 from brightrun.page_chrome import build_page
 from brightrun.platform import Platform, derive_key
 from brightrun.queue.events import EventHub
@@ -25,8 +28,14 @@ from brightrun.web.security import RequestEnvelope
 ROUTERS = (
     accounts_api.router,
     live.router,
+    notifications_api.router,
+    costs_api.router,
+    datasets_api.router,
     accounts_pages.router,
     storage_api.router,
+    datasets_api.router,
+    costs_api.router,
+    notifications_api.router,
 )
 
 

@@ -60,8 +60,14 @@ async def validate(platform: Platform, *, workspace_id: str, dataset_id: str, at
     """Validate the stored file and move the dataset to `ready` or `error`, unless a later attempt overtook this one."""
     workspace, dataset_key = UUID(workspace_id), UUID(dataset_id)
     async with platform.db.transaction(workspace_id=workspace) as session:
+        before = await repository.find(session, dataset_key, deleted=True)
+    if before is not None and before.upload_id is not None:
+        # The file may have come in one piece beside an unused multipart upload, which would stay for ever.
+        bucket = Bucket(before.storage_bucket)
+        await asyncio.to_thread(platform.store.abort_multipart, bucket, before.storage_path, before.upload_id)
+    async with platform.db.transaction(workspace_id=workspace) as session:
         if not await repository.claim_validation(session, dataset_key, attempt):
-            log.info("validation was overtaken, finished or deleted", dataset=dataset_id, attempt=attempt)
+            log.info("validation was overtaken, finished or purged", dataset=dataset_id, attempt=attempt)
             return
         dataset = await repository.find(session, dataset_key, deleted=True)
         assert dataset is not None
