@@ -1,6 +1,7 @@
 """`run.json`: everything that decides a training run, frozen before it starts. The trainer reads nothing else."""
 
 import json
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Literal
 
@@ -144,10 +145,11 @@ def _check_budgets(budgets: Budgets, path: Path) -> None:
         text = getattr(budgets, name)
         if text is not None:
             try:
-                positive = float(text) >= 0
-            except ValueError:
-                positive = False
-            if not positive:
+                amount = Decimal(text)
+                usable = amount.is_finite() and amount >= 0
+            except InvalidOperation:
+                usable = False
+            if not usable:
                 raise RunConfigError(f"{path}: budgets.{name} {text!r} is not an amount in US dollars such as '2.50'.")
     if budgets.max_seconds is not None and budgets.max_seconds <= 0:
         raise RunConfigError(f"{path}: budgets.max_seconds {budgets.max_seconds} must be above 0.")

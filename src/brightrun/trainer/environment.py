@@ -10,6 +10,9 @@ ENVIRONMENT = {
     # glibc gives freed activations back to the kernel and faults them in again at every step: a tenth of the time.
     "MALLOC_TRIM_THRESHOLD_": str(16 * 1024 * _MIB),
     "MALLOC_MMAP_THRESHOLD_": str(1024 * _MIB),
+    # Waiting threads sleep instead of spinning: on a busy machine a small step is else ten times slower (measured).
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "KMP_BLOCKTIME": "0",
     # Sets keep their order from one attempt to the next.
     "PYTHONHASHSEED": "0",
     # cuBLAS is deterministic only with a fixed workspace.

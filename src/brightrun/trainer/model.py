@@ -18,6 +18,7 @@ from brightrun.trainer.outcomes import bad_configuration
 
 # Below this width a CPU gains nothing from bf16: casting costs what the products save (measured).
 _BF16_CPU_HIDDEN = 512
+_ONE_THREAD_HIDDEN = 256
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,21 @@ class Batch:
 
 def choose_device() -> torch.device:
     return torch.device("cuda") if torch.cuda.is_available() else torch.device("cpu")
+
+
+def choose_threads(default: int, hidden_size: int) -> int:
+    """CPU threads for a model of this width, at most torch's `default` (a core each, or OMP_NUM_THREADS).
+
+    A narrow model's products are too small to share: one thread is as fast, and far faster on a busy machine.
+    A container's CPU quota counts too, which torch does not look at.
+    """
+    if hidden_size < _ONE_THREAD_HIDDEN:
+        return 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+    except (OSError, ValueError):  # no such limit here
+        return default
+    return default if quota == "max" else max(1, min(default, round(int(quota) / int(period))))
 
 
 def choose_precision(wanted: str, device: torch.device, hidden_size: int) -> Literal["fp32", "bf16"]:
@@ -80,13 +96,12 @@ def load_base(
     Raises TrainerStop (64) when the weights are incomplete, pickled without leave, or not a causal language model's.
     """
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    model: transformers.PreTrainedModel
     try:
-        model: transformers.PreTrainedModel
-        model = (
-            _from_seed(folder, dtype, seed)
-            if ref.kind == "builtin" and ref.name == "tiny-random"
-            else _from_weights(ref, folder, dtype)
-        )
+        if ref.kind == "builtin" and ref.name == "tiny-random":  # a configuration only
+            model = _from_seed(folder, dtype, seed)
+        else:
+            model = _from_weights(ref, folder, dtype)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise bad_configuration(
             f"Cannot load the base model {ref.name} from {folder}: {error}",
@@ -94,12 +109,12 @@ def load_base(
             advice="It must be a model that transformers' AutoModelForCausalLM loads without code of its own.",
         ) from error
     model.requires_grad_(False)
-    model.to(device)
+    model.to(device)  # type: ignore[arg-type]
     return model
 
 
 def _from_seed(folder: Path, dtype: torch.dtype, seed: int) -> Any:
-    """Weights by chance, the same for the same seed: `tiny-random` is a configuration only."""
+    """Weights by chance, the same for the same seed."""
     auto: Any = transformers.AutoModelForCausalLM
     torch.manual_seed(seed)
     return auto.from_config(transformers.AutoConfig.from_pretrained(folder, local_files_only=True), dtype=dtype)
@@ -147,9 +162,9 @@ def add_adapter(model: Any, hp: Hyperparameters, *, name: str) -> PeftModel:
     assert isinstance(peft_model, PeftModel)
     peft_model.peft_config["default"].base_model_name_or_path = name
     if hp.activation_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
-        # Checkpointed blocks need an input with a gradient; the embedding is frozen.
-        model.enable_input_require_grads()
+        # Both names exist in one transformers release or another; both also let gradients through the frozen embedding.
+        enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+        enable({"use_reentrant": False})
     return peft_model
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import warnings
 from datetime import datetime
 from typing import Any
 
@@ -54,6 +55,8 @@ def run(context: RunContext) -> dict[str, Any]:
     # --- model loading ------------------------------------------------------------------------------------------
     context.check_stop()
     context.stage("model_loading", 0.0)
+    # PEFT still uses names that transformers renames; nothing a user can act on.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\.")
     import torch
 
     from brightrun.trainer import model as models
@@ -66,6 +69,7 @@ def run(context: RunContext) -> dict[str, Any]:
     # With it every new tensor would be filled first, against bugs that read memory nobody wrote.
     setattr(torch.utils.deterministic, "fill_uninitialized_memory", False)  # noqa: B010
     device = models.choose_device()
+    torch.set_num_threads(models.choose_threads(torch.get_num_threads(), facts.hidden_size or 0))
     numerics = models.Numerics(
         device, models.choose_precision(hp.precision, device, facts.hidden_size or 0), tokenizer.pad_id
     )
