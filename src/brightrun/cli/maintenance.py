@@ -45,8 +45,10 @@ def _link(data: Path | None, url: str | None, email: str | None, *, purpose: str
     start_logging(settings.model_copy(update={"log_level": "warning"}), "link")
     if url is None and settings.public_url is None:
         settings = _with_running_address(settings)
-    with installation(settings) as urls:
-        token = asyncio.run(_make_link(settings, urls.app.render_as_string(hide_password=False), email, purpose))
+    with installation(settings) as installed:
+        token = asyncio.run(
+            _make_link(settings, installed.urls.app.render_as_string(hide_password=False), email, purpose)
+        )
     base = (url or settings.public_url or f"http://{settings.host}:{settings.port}").rstrip("/")
     return f"{base}/{path}/{token}"
 

@@ -3,8 +3,9 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from sqlalchemy import URL
@@ -17,6 +18,9 @@ from brightrun.logs import configure_logging
 from brightrun.platform import Platform, load_secret
 from brightrun.settings import Settings, get_settings
 from brightrun.storage import open_store
+
+if TYPE_CHECKING:
+    from brightrun.db.embedded import EmbeddedPostgres
 
 DataOption = Annotated[
     Path | None, typer.Option("--data", help="Data directory. Default: BRIGHTRUN_DATA, else one under your home.")
@@ -33,8 +37,16 @@ def settings_with(data: Path | None = None, **changes: object) -> Settings:
     return settings.model_copy(update={**changes, "data": Path(changes.get("data", settings.data)).absolute()})  # type: ignore[arg-type]
 
 
+@dataclass(frozen=True)
+class Installation:
+    """The database that an installation stands on. embedded: None with a DATABASE_URL."""
+
+    urls: DatabaseUrls
+    embedded: "EmbeddedPostgres | None"
+
+
 @contextmanager
-def installation(settings: Settings, *, say: Callable[[str], None] | None = None) -> Iterator[DatabaseUrls]:
+def installation(settings: Settings, *, say: Callable[[str], None] | None = None) -> Iterator[Installation]:
     """The database of this installation, running and migrated, for as long as the block lasts.
 
     With DATABASE_URL that server; otherwise the embedded one, started or joined, and left at the end.
@@ -43,7 +55,7 @@ def installation(settings: Settings, *, say: Callable[[str], None] | None = None
     if settings.database_url is not None:
         urls = derive_urls(settings, secret, settings.database_url.get_secret_value())
         migrate(urls)
-        yield urls
+        yield Installation(urls, None)
         return
     from brightrun.db.embedded import EmbeddedPostgres
 
@@ -56,7 +68,7 @@ def installation(settings: Settings, *, say: Callable[[str], None] | None = None
         url = URL.create("postgresql", owner, password, server.host, server.port, DATABASE)
         urls = derive_urls(settings, secret, url.render_as_string(hide_password=False))
         migrate(urls)
-        yield urls
+        yield Installation(urls, server)
     finally:
         server.stop()
 

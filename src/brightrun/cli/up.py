@@ -19,8 +19,8 @@ from typing import Annotated
 import typer
 
 from brightrun.cli.processes import LISTEN_FD, PARENT_FD, READY_FD
-from brightrun.cli.runtime import DataOption, installation, open_platform, settings_with, start_logging
-from brightrun.db.roles import DatabaseUrls
+from brightrun.cli.runtime import DataOption, Installation, installation, open_platform, settings_with, start_logging
+from brightrun.db.embedded import EmbeddedPostgres
 from brightrun.errors import ConfigurationError, UnavailableError
 from brightrun.logs import get_logger
 from brightrun.settings import Settings
@@ -30,6 +30,7 @@ log = get_logger(__name__)
 DEFAULT_PORT = 8321
 RUNNING = "running.json"
 _BACKOFF_S = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+_DATABASE_WATCH_S = 2.0
 _STEADY_S = 30.0
 """A child that has run this long is healthy: its next death starts the waiting anew."""
 _SERVER_STOP_S = 15.0
@@ -58,10 +59,8 @@ def up(
             "public_url": (settings.public_url or _url(bound_host, bound_port)).rstrip("/"),
         }
     )
-    with installation(settings, say=log.info) as urls:
-        status = asyncio.run(_run(settings, urls, listener, as_json=as_json))
-    if status:
-        raise SystemExit(status)
+    with installation(settings, say=log.info) as installed:
+        asyncio.run(_run(settings, installed, listener, as_json=as_json))
 
 
 def _url(host: str, port: int) -> str:
@@ -186,7 +185,17 @@ def _child_environment(settings: Settings, **own: str) -> dict[str, str]:
     return environment | own
 
 
-async def _run(settings: Settings, urls: DatabaseUrls, listener: socket.socket, *, as_json: bool) -> int:
+async def _watch_database(server: EmbeddedPostgres) -> None:
+    """Start the embedded database again when it was killed; the pools reconnect by themselves."""
+    while True:
+        await asyncio.sleep(_DATABASE_WATCH_S)
+        if not await asyncio.to_thread(server.is_running):
+            log.warning("the database has died, starting it again")
+            await asyncio.to_thread(server.start)
+
+
+async def _run(settings: Settings, installed: Installation, listener: socket.socket, *, as_json: bool) -> None:
+    urls = installed.urls
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -206,6 +215,8 @@ async def _run(settings: Settings, urls: DatabaseUrls, listener: socket.socket, 
         "worker", settings, _child_environment(settings, BRIGHTRUN_WORKER_DATABASE_URL=worker_url), _WORKER_STOP_S
     )
     children = [asyncio.create_task(child.keep_running(parent_read)) for child in (server, worker)]
+    if installed.embedded is not None:
+        children.append(asyncio.create_task(_watch_database(installed.embedded)))
     stopped = asyncio.create_task(stop.wait())
     announce = asyncio.create_task(_announce(settings, app_url, server, worker, as_json=as_json))
     failure: BaseException | None = None
@@ -225,7 +236,6 @@ async def _run(settings: Settings, urls: DatabaseUrls, listener: socket.socket, 
     os.close(parent_write)
     if failure is not None:
         raise failure
-    return 0
 
 
 def running_url(data: Path) -> str | None:
