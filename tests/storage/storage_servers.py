@@ -26,6 +26,7 @@ class StorageServer:
     port: int = 0
     file_limit: int | None = None
     process: subprocess.Popen[str] | None = field(default=None, repr=False)
+    _store: ObjectStore | None = field(default=None, repr=False)
 
     def start(self) -> None:
         """Start (or start again, on the same port)."""
@@ -48,7 +49,10 @@ class StorageServer:
         self.process.wait()
 
     def store(self) -> ObjectStore:
-        return open_store(Settings(**self.settings), public_url=f"http://127.0.0.1:{self.port}", secret=SECRET)
+        if self._store is None:
+            url = f"http://127.0.0.1:{self.port}"
+            self._store = open_store(Settings(**self.settings), public_url=url, secret=SECRET)
+        return self._store
 
     def local(self) -> LocalStore:
         store = self.store()

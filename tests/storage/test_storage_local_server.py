@@ -137,12 +137,13 @@ def test_a_big_refused_body_still_gets_its_answer(local_server: StorageServer, w
     assert answer.json()["code"] == "url_invalid"
 
 
-def test_a_path_below_an_object_is_a_clear_conflict(local_server: StorageServer, workspace: str) -> None:
-    store = local_server.store()
+def test_a_path_below_an_object_is_a_clear_conflict(own_server: StorageServer, workspace: str) -> None:
+    store = own_server.store()
     store.put_bytes(BUCKET, f"{workspace}/datasets/d", b"an object")
     with pytest.raises(ConflictError, match="part of its path is an object"):
         store.put_bytes(BUCKET, f"{workspace}/datasets/d/x", b"below it")
-    assert local_server.leftovers() == []
+    assert own_server.leftovers() == []
+    assert len(list((own_server.data / "object-info").rglob("*.json"))) == 1
 
 
 # --- an upload URL writes once ------------------------------------------------------------------------------------

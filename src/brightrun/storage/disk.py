@@ -44,7 +44,12 @@ def require_room(folder: Path, size: int, min_free: int, what: str) -> None:
 
 def fsync_directory(folder: Path) -> None:
     """Make the names in `folder` durable."""
-    fd = os.open(folder, os.O_RDONLY)
+    sync_file(folder)
+
+
+def sync_file(path: Path) -> None:
+    """Make a file's content and times durable."""
+    fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)
     finally:
@@ -62,10 +67,10 @@ def make_directories(folder: Path) -> None:
         fsync_directory(new.parent)
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a small file that is there whole and durable, or not at all."""
+def write_whole(path: Path, data: bytes, *, scratch: Path) -> None:
+    """Write a small file that is there whole and durable, or not at all. A kill leaves at most a file in `scratch`."""
     make_directories(path.parent)
-    temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}")
+    temporary = scratch / f"small-{os.urandom(8).hex()}.part"
     try:
         with temporary.open("wb") as file:
             file.write(data)

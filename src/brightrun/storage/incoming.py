@@ -92,7 +92,8 @@ class IncomingObject(Incoming):
         sha256 = self._verified_sha256()
         with disk_faults(self._what):
             os.fchmod(self._fd, 0o644)
-            fdatasync(self._fd)
+            # Not only the data: the time of change must survive a power cut too, the object's note names it.
+            os.fsync(self._fd)
             return self._publish(self._temporary, sha256)
 
     def close(self) -> None:

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from brightrun.errors import InvalidInputError
+from brightrun.errors import ConflictError, InvalidInputError
 from brightrun.storage.disk import (
     BLOCK,
     disk_faults,
@@ -26,6 +26,7 @@ from brightrun.storage.disk import (
     move_into_place,
     require_room,
     sha256_of,
+    sync_file,
     write_whole,
 )
 from brightrun.storage.errors import ObjectExistsError, ObjectNotFoundError, UploadNotFoundError
@@ -56,7 +57,8 @@ class LocalStore:
         self._uploads = data / "uploads"
         self._min_free = min_free_bytes
         for folder in (self._objects, self._info, self._uploads):
-            folder.mkdir(parents=True, exist_ok=True)
+            # Whoever else has an account on this machine does not read the objects past their signed URLs.
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     # --- signed URLs --------------------------------------------------------------------------------------------
 
@@ -107,6 +109,7 @@ class LocalStore:
                 published = self._published_by(bucket, path, upload_id)
                 if published is not None:
                     return published
+                sync_file(assembly.data)
                 sha256 = sha256_of(assembly.data)
                 if assembly.sha256 is not None and sha256 != assembly.sha256.lower():
                     raise hash_mismatch(_named(path), assembly.sha256.lower(), sha256)
@@ -207,10 +210,15 @@ class LocalStore:
                 )
         with disk_faults(_named(path)):
             status = file.stat()
+            note_path = self._note(bucket, path)
             note = {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": sha256, "upload_id": upload_id}
             # Before the object: a kill in between leaves a note that fits no file, which `head` does not believe.
-            write_whole(self._note(bucket, path), json.dumps(note).encode())
-            move_into_place(file, target)
+            write_whole(note_path, json.dumps(note).encode(), scratch=self._uploads)
+            try:
+                move_into_place(file, target)
+            except ConflictError:
+                note_path.unlink(missing_ok=True)  # there was no object of this path, and there will be none
+                raise
         return _info(bucket, path, status, sha256)
 
     # --- objects --------------------------------------------------------------------------------------------------

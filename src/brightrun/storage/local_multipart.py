@@ -70,7 +70,7 @@ class LocalMultipart:
             for name in ("data", "journal", "lock"):
                 (upload._folder / name).touch()
             os.truncate(upload._folder / "data", size)
-            write_whole(upload._folder / "upload.json", json.dumps(record).encode())
+            write_whole(upload._folder / "upload.json", json.dumps(record).encode(), scratch=uploads)
             fsync_directory(uploads)
         return upload
 

@@ -172,7 +172,11 @@ class _Upload:
                     running.add(pool.submit(self._put, part, failed))
                 if not running:
                     break
-                finished, running = wait(running, return_when=FIRST_COMPLETED)
+                try:
+                    finished, running = wait(running, return_when=FIRST_COMPLETED)
+                except BaseException:
+                    failed.set()  # Ctrl-C: leaving the pool waits for its threads, which must not go on
+                    raise
                 for future in finished:
                     error = future.exception()
                     if error is not None and first_error is None:
