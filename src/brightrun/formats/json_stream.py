@@ -16,7 +16,7 @@ Path = tuple[str | int, ...]
 END_OF_FILE = "the end of the file"
 
 _MORE_OF_STRING = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
-_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|["{}\[\]]', re.DOTALL)
+_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|"|[{\[]++|[}\]]++', re.DOTALL)
 _SPACE = re.compile(rb"[ \t\r\n]*+")
 _SCALAR = re.compile(rb"[^\s,:\]}\[{\"]*+")
 _OPEN, _CLOSE, _QUOTE = b"{[", b"}]", 0x22
@@ -164,17 +164,22 @@ class JsonWalker:
                     if depth == 0:
                         yield self._buffer[begin : self._position]
                         return
-            while not in_string and (token := _TOKEN.search(self._buffer, self._position)):
-                self._position = token.end()
-                mark = self._buffer[token.start()]
+            for token in () if in_string else _TOKEN.finditer(self._buffer, self._position):
+                mark, size = self._buffer[token.start()], token.end() - token.start()
                 if mark in _OPEN:
-                    depth += 1
+                    depth += size
                 elif mark in _CLOSE:
-                    depth -= 1
-                elif token.end() - token.start() == 1:
+                    if size >= depth:  # a run of brackets: the value ends within it
+                        self._position = token.start() + depth
+                        yield self._buffer[begin : self._position]
+                        return
+                    depth -= size
+                elif size == 1:
                     in_string = True
-                    self._position = _string_end(self._buffer, self._position)
-                if depth == 0 and not in_string:
+                    self._position = _string_end(self._buffer, token.end())
+                    break
+                elif depth == 0:
+                    self._position = token.end()
                     yield self._buffer[begin : self._position]
                     return
             # A backslash at the very end escapes the next buffer's first byte: it stays for then.

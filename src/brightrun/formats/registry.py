@@ -20,12 +20,14 @@ _LABELS = ("label", "kto_tag")
 
 
 class Format(NamedTuple):
-    """marks: whether an object has the fields that no other format has. reads: one object into a Reading."""
+    """marks: whether an object has the fields that no other format has. reads: one object into a Reading. unmarked: the
+    formats that an object of this one looks like when its mark is what is missing."""
 
     id: FormatId
     marks: Callable[[Object], bool]
     looks_like: str
     reads: Callable[[Object, Reading], None]
+    unmarked: frozenset[FormatId] = frozenset()
 
 
 # Most particular first: the first whose mark fits is the format of an object.
@@ -50,6 +52,7 @@ FORMATS: dict[FormatId, Format] = {
             lambda o: _any(o, _LABELS) and _any(o, ("completion", "messages", "conversations", "output")),
             "an answer and a `label`",
             read_kto,
+            frozenset({"prompt_completion", "openai_messages", "sharegpt", "alpaca"}),
         ),
         Format("brightrun_lora_v3", lambda o: "turns" in o, "`turns`", read_v3),
         Format("openai_messages", lambda o: "messages" in o, "`messages`", read_openai),
@@ -80,7 +83,7 @@ def read_object(value: object, entry: Format, reading: Reading) -> None:
             reading.is_record, reading.meta = False, value["_meta"]
             return
         other = classify(value)
-        if other is not None:
+        if other is not None and other.id not in entry.unmarked:
             reading.report(
                 "mixed_formats",
                 "",

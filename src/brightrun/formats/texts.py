@@ -6,11 +6,18 @@ from typing import Any
 
 from brightrun.formats.reading import Reading, join_path
 
-# Bytes of the JSON text without which none of the checks below can fire. `in` on bytes is a fraction of parsing.
-SUSPECT_BYTES: tuple[bytes, ...] = (
-    b"\\\\", b"\\u00", b"\\b", b"\\f", b"\x7f", b"\xef\xbf\xbd", b"\\ufffd", b"\\uFFFD", b"{{", b"[object ", b"<|",
-    b"INST]", b"<<SYS", b"<s>", b"</s>", b"_of_turn>", b"[INSERT ", "<｜".encode(), b"<\\uff5c",
-)  # fmt: skip
+# What the JSON text of a record must hold for any check below to fire. Each pattern begins with one literal byte and
+# goes on with a look ahead or a set, because only then does `re` jump from one such byte to the next (7 times as fast
+# as `in` with two bytes, measured).
+_SUSPECT = tuple(
+    re.compile(pattern).search
+    for pattern in (
+        rb"\\(?=[\\bf]|u(?:00|ff|FF))",  # escapes of control characters, backslashes, � and ｜
+        rb"\{(?=\{)",
+        rb"\[(?=object |/?INST\]|INSERT )",
+        rb"<(?=[|/<\\\xef]|s>|start_of|end_of)",
+    )
+)
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _PLACEHOLDER = re.compile(r"(?<!\$)\{\{\s*[A-Za-z_][\w .-]{0,40}\s*\}\}|\[object \w+\]|\[INSERT [^\]]{1,40}\]")
@@ -31,7 +38,9 @@ _NOT_WALKED = frozenset({"conversation_history", "tools", "functions", "tool_cal
 
 def suspicious(raw: bytes) -> bool:
     """Whether the JSON text of a record can hold anything that `check_texts` would report."""
-    return any(needle in raw for needle in SUSPECT_BYTES)
+    if b"\x7f" in raw or (b"\xef" in raw and b"\xef\xbf\xbd" in raw):
+        return True
+    return any(search(raw) for search in _SUSPECT)
 
 
 def check_texts(value: object, reading: Reading) -> None:
