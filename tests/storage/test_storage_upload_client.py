@@ -3,11 +3,14 @@
 import hashlib
 import json
 import os
+import random
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -187,3 +190,42 @@ def test_importing_the_uploader_brings_in_no_server() -> None:
         "assert not {'fastapi', 'starlette', 'obstore', 'botocore', 'sqlalchemy'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+def test_killing_the_server_again_and_again_loses_no_accepted_part(
+    own_server: StorageServer, workspace: str, tmp_path: Path, seed: int
+) -> None:
+    """The service manager's view: the server dies at random moments, completion included, and comes back."""
+    dice = random.Random(seed)
+    file = tmp_path / "big"
+    file.write_bytes(dice.randbytes(40 * MIB))
+    path = f"{workspace}/d/big"
+    upload = start(own_server, path, 40 * MIB)
+    finished = threading.Event()
+    most_stored = 0
+
+    def kill_and_restart() -> None:
+        nonlocal most_stored
+        for _ in range(8):
+            if finished.wait(dice.uniform(0.02, 0.3)):
+                return
+            own_server.kill()
+            status = own_server.store().multipart_status(BUCKET, path, upload.upload_id, expires_s=60)
+            assert len(status.stored) >= most_stored
+            most_stored = len(status.stored)
+            own_server.start()
+
+    with ThreadPoolExecutor(1) as pool:
+        killing = pool.submit(kill_and_restart)
+        try:
+            result = upload_file(file, target(upload))
+        finally:
+            finished.set()
+        killing.result()
+
+    assert result.sha256 == digest(file)
+    assert own_server.store().head(BUCKET, path).sha256 == digest(file)
+    own_server.store().sweep_temporary(untouched_since=datetime.now(UTC) + timedelta(hours=1))
+    assert own_server.leftovers() == []
