@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-from fastapi import FastAPI, Response
+from fastapi import Depends, FastAPI, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy import text
 
@@ -11,6 +11,7 @@ import brightrun
 from brightrun.accounts import api as accounts_api
 from brightrun.accounts import live
 from brightrun.accounts import pages as accounts_pages
+from brightrun.accounts.context import page_context
 from brightrun.costs import api as costs_api
 from brightrun.datasets import api as datasets_api
 from brightrun.db.migrate import head_revision
@@ -22,6 +23,7 @@ from brightrun.queue.events import EventHub
 from brightrun.rooms import import_tables, import_tasks
 from brightrun.storage import api as storage_api
 from brightrun.web import errors
+from brightrun.web import pages as web_pages
 from brightrun.web.assets import STATIC_URL, BuiltAssets
 from brightrun.web.security import RequestEnvelope
 
@@ -33,9 +35,6 @@ ROUTERS = (
     datasets_api.router,
     accounts_pages.router,
     storage_api.router,
-    datasets_api.router,
-    costs_api.router,
-    notifications_api.router,
 )
 
 
@@ -71,6 +70,7 @@ def create_app(platform: Platform) -> FastAPI:
     errors.install(app)
     for router in ROUTERS:
         app.include_router(router)
+    app.include_router(web_pages.router, dependencies=[Depends(page_context, scope="function")])
     _probes(app, platform)
     app.mount(STATIC_URL, BuiltAssets(), name="static")
     app.add_middleware(

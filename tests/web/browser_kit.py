@@ -45,7 +45,9 @@ class Visit:
 
 
 @contextmanager
-def visit(browser: Browser, url: str, *, theme: str | None = None, width: int = 1440, **options: Any) -> Iterator[Visit]:
+def visit(
+    browser: Browser, url: str, *, theme: str | None = None, width: int = 1440, **options: Any
+) -> Iterator[Visit]:
     context = browser.new_context(viewport={"width": width, "height": 900}, base_url=url, **options)
     if theme:
         context.add_cookies([{"name": "brightrun_theme", "value": theme, "url": url}])

@@ -26,6 +26,7 @@ class FakeUploads:
     refuse_create: dict[str, Any] | None = None
     hold_after: int | None = None
     """Parts after this many wait until `release`."""
+    hold_confirm: bool = False
     release: asyncio.Event = field(default_factory=asyncio.Event)
     generation: int = 0
     """Signed URLs of an older generation have expired."""
@@ -34,9 +35,9 @@ class FakeUploads:
     def routes(self) -> list[Route]:
         return [
             Route("/api/datasets", self.create, methods=["POST"]),
-            Route("/api/datasets/d1/upload", self.status),
+            Route("/api/datasets/d1/upload", self.status, methods=["GET"]),
+            Route("/api/datasets/d1/upload", self.delete, methods=["DELETE"]),
             Route("/api/datasets/d1/confirm", self.confirm, methods=["POST"]),
-            Route("/api/datasets/d1", self.delete, methods=["DELETE"]),
             Route("/datasets/d1", self.page),
             Route("/storage/part/{generation:int}/{number:int}", self.part, methods=["PUT"]),
             Route("/storage/whole", self.put_whole, methods=["PUT"]),
@@ -71,14 +72,14 @@ class FakeUploads:
         self.created.append(await request.json())
         layout = self._layout() if self.use_parts else None
         if layout is not None:
-            del layout["stored"], layout["complete"], layout["size"]  # as the create answer has it
+            assert layout["stored"] == []
         data = {"dataset": {"id": "d1"}, "uploadUrl": "/storage/whole", "storagePath": "x", "multipart": layout}
         return self._ok(data, 201)
 
     async def status(self, _request: Request) -> Response:
         if not self.created or self.deleted:
             return JSONResponse({"error": "There is no such dataset", "code": "not_found"}, status_code=404)
-        return self._ok({"multipart": self._layout()})
+        return self._ok({"dataset": {"id": "d1"}, "multipart": self._layout(), "uploaded": self.whole is not None})
 
     async def part(self, request: Request) -> Response:
         assert "x-csrf-token" not in request.headers, "a signed URL gets no token of ours"
@@ -108,6 +109,8 @@ class FakeUploads:
 
     async def confirm(self, request: Request) -> Response:
         assert request.headers["x-csrf-token"] == self.csrf
+        if self.hold_confirm:
+            return JSONResponse({"error": "Busy", "code": "unavailable"}, status_code=503)
         self.confirmed += 1
         return self._ok({"dataset": {"id": "d1"}})
 
@@ -117,4 +120,4 @@ class FakeUploads:
         return self._ok({"dataset": {"id": "d1"}})
 
     async def page(self, _request: Request) -> Response:
-        return Response("<title>dataset page</title>", media_type="text/html")
+        return Response("<title>dataset page</title><link rel=icon href=data:,>", media_type="text/html")

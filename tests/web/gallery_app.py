@@ -25,7 +25,7 @@ from brightrun.web.assets import STATIC_URL, BuiltAssets
 from brightrun.web.page_context import PageContext, WorkspaceChoice, theme_from_cookies
 from brightrun.web.security import RequestEnvelope
 
-TOKEN = "csrf-token-of-this-test"  # noqa: S105
+TOKEN = "csrf-token-of-this-test"
 
 
 def page_context(request: Request, **changes: Any) -> PageContext:
@@ -70,6 +70,17 @@ class Backend:
     def on_loop(self, action: Callable[[], object]) -> None:
         assert self.loop is not None
         self.loop.call_soon_threadsafe(action)
+
+    def wait_for(self, condition: Callable[[], bool]) -> None:
+        """Until the server's thread has made it true; asked on the server's own loop, between its steps."""
+        assert self.loop is not None
+
+        async def watch() -> None:
+            async with asyncio.timeout(20):
+                while not condition():
+                    await asyncio.sleep(0.01)
+
+        asyncio.run_coroutine_threadsafe(watch(), self.loop).result()
 
     def publish(self, topic: str, data: dict[str, Any]) -> None:
         assert self.loop is not None
@@ -135,7 +146,8 @@ def build(backend: Backend) -> Starlette:
         name = request.path_params["name"]
         errors = {"": ["The e-mail or the password is wrong."]} if request.query_params.get("wrong") else {}
         return views.render(
-            request, f"accounts/{name}.html", csrf_token=TOKEN, errors=errors, email="ana@example.com", name="", token="t0ken",
+            request, f"accounts/{name}.html", csrf_token=TOKEN, errors=errors, email="ana@example.com",
+            name="", token="t0ken",
             next="/", signup_enabled=True, oidc_label="Example ID", workspace_name="Bright Harbor", role="reviewer",
         )  # fmt: skip
 

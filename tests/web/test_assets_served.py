@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 from brightrun.web import assets
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-import hatch_build  # noqa: E402
+import hatch_build
 
 
 @pytest.fixture(scope="module")

@@ -73,7 +73,9 @@ def test_the_gallery_shows_every_component(gallery: str) -> None:
     ) + (views.TEMPLATES / "layout.html").read_text()  # fmt: skip
     helpers = {"field_messages", "described", "menu_items", "page_link", "badge", "code"}
     unused = [
-        name for name in views.environment().globals["ui"].names() if f"ui.{name}(" not in source and name not in helpers
+        name
+        for name in views.environment().globals["ui"].names()
+        if f"ui.{name}(" not in source and name not in helpers
     ]
     assert unused == []
 
@@ -105,8 +107,8 @@ def test_what_users_wrote_is_escaped(template: Callable[..., str]) -> None:
     evil = "<script>alert(1)</script>"
     text = template(
         "{{ ui.button(evil) }}{{ ui.stat(evil, evil) }}{{ ui.conversation([{'role': 'user', 'content': evil}]) }}"
-        "{{ ui.key_values([(evil, evil)]) }}{{ ui.field('f', evil, evil, errors={'f': [evil]}) }}{{ ui.json({'a': evil}) }}"
-        "{{ ui.toast(evil, evil) }}{{ ui.copyable(evil, evil) }}",
+        "{{ ui.key_values([(evil, evil)]) }}{{ ui.field('f', evil, evil, errors={'f': [evil]}) }}"
+        "{{ ui.json({'a': evil}) }}{{ ui.toast(evil, evil) }}{{ ui.copyable(evil, evil) }}",
         evil=evil,
     )
     assert "<script>" not in text
@@ -121,7 +123,7 @@ def test_a_name_nobody_gave_is_an_error(template: Callable[..., str]) -> None:
 def test_an_unknown_component_names_those_that_exist(template: Callable[..., str]) -> None:
     with pytest.raises((AttributeError, UndefinedError)):
         template("{{ ui.no_such_component() }}")
-    with pytest.raises(AttributeError, match="there are:.*button"):
+    with pytest.raises(AttributeError, match=r"there are:.*button"):
         _ = views.environment().globals["ui"].no_such_component
 
 
@@ -160,7 +162,7 @@ def test_a_block_is_rendered_alone() -> None:
     def missing(request: Request) -> Response:
         return views.render(request, "errors/error.html", block="nope", title="Gone")
 
-    with pytest.raises(LookupError, match="has no block 'nope'; it has: .*content"):
+    with pytest.raises(LookupError, match=r"has no block 'nope'; it has: .*content"):
         in_request(missing)
 
 
@@ -175,7 +177,9 @@ def test_an_error_page_needs_nothing_but_its_message() -> None:
 
 
 def test_url_with_changes_one_parameter_and_keeps_the_rest(template: Callable[..., str]) -> None:
-    text = template("{{ url_with(page=3) }} {{ url_with(status=None, page='') }}", url="/jobs?status=a b&page=2&x=1&x=2")
+    text = template(
+        "{{ url_with(page=3) }} {{ url_with(status=None, page='') }}", url="/jobs?status=a b&page=2&x=1&x=2"
+    )
     assert html.unescape(text) == "/jobs?status=a+b&x=1&x=2&page=3 /jobs?x=1&x=2"
 
 
@@ -203,7 +207,13 @@ def test_the_current_room_is_marked_once() -> None:
 
 @pytest.mark.parametrize(
     ("name", "email", "initials"),
-    [("Ana Ruiz", "", "AR"), ("Ana", "", "A"), ("", "bo@example.com", "be"), ("Ana de la Ruiz", "", "AR"), ("…", "", "?")],
+    [
+        ("Ana Ruiz", "", "AR"),
+        ("Ana", "", "A"),
+        ("", "bo@example.com", "be"),
+        ("Ana de la Ruiz", "", "AR"),
+        ("…", "", "?"),
+    ],
 )
 def test_initials(name: str, email: str, initials: str) -> None:
     context = page_context(Request({"type": "http", "path": "/", "headers": []}), user_name=name, user_email=email)

@@ -13,7 +13,7 @@ from gallery_app import Backend, build, serve
 from playwright.sync_api import Browser, expect
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-import hatch_build  # noqa: E402
+import hatch_build
 
 pytestmark = pytest.mark.browser
 
@@ -63,9 +63,7 @@ def note(panel: Visit) -> str:
     return panel.page.locator("p[data-upload-note]").inner_text()
 
 
-def test_a_file_goes_in_parts_and_is_confirmed(
-    panel: Visit, backend: Backend, file: Path, body: bytes
-) -> None:
+def test_a_file_goes_in_parts_and_is_confirmed(panel: Visit, backend: Backend, file: Path, body: bytes) -> None:
     choose(panel, file)
     expect(panel.page.get_by_label("Name", exact=True).last).to_have_value("turns of march")
     start(panel)
@@ -78,9 +76,7 @@ def test_a_file_goes_in_parts_and_is_confirmed(
     assert panel.complaints == []
 
 
-def test_without_parts_the_whole_file_goes_in_one_put(
-    panel: Visit, backend: Backend, file: Path, body: bytes
-) -> None:
+def test_without_parts_the_whole_file_goes_in_one_put(panel: Visit, backend: Backend, file: Path, body: bytes) -> None:
     backend.uploads.use_parts = False
     choose(panel, file)
     start(panel)
@@ -163,6 +159,27 @@ def test_after_a_reload_the_same_file_goes_on(panel: Visit, backend: Backend, fi
     assert panel.page.evaluate("Object.keys(localStorage)") == []
 
 
+def test_a_file_that_arrived_before_the_reload_is_only_confirmed(
+    panel: Visit, backend: Backend, file: Path, body: bytes
+) -> None:
+    uploads = backend.uploads
+    uploads.hold_confirm = True
+    choose(panel, file)
+    start(panel)
+    panel.page.wait_for_function("document.querySelector('[data-upload-progress]').value === 1")
+    backend.wait_for(lambda: uploads.whole is not None)
+    panel.page.on("dialog", lambda dialog: dialog.accept())
+    panel.page.reload()
+    uploads.hold_confirm = False
+    sent = dict(uploads.stored)
+    choose(panel, file)
+    panel.page.get_by_role("button", name="Resume").click()
+    panel.page.wait_for_url("**/datasets/d1")
+    assert uploads.stored == sent
+    assert uploads.whole == body
+    assert uploads.confirmed == 1
+
+
 def test_cancel_deletes_the_dataset_and_forgets_the_file(panel: Visit, backend: Backend, file: Path) -> None:
     backend.uploads.hold_after = 2
     choose(panel, file)
@@ -210,9 +227,11 @@ def test_a_dropped_file_is_taken_and_two_are_not(panel: Visit) -> None:
       const data = new DataTransfer();
       for (const name of names) data.items.add(new File(["{}"], name));
       const zone = document.querySelector("[data-dropzone]");
-      for (const type of ["dragenter", "dragover"]) zone.dispatchEvent(new DragEvent(type, {dataTransfer: data, bubbles: true, cancelable: true}));
+      const send = (type) => zone.dispatchEvent(
+        new DragEvent(type, {dataTransfer: data, bubbles: true, cancelable: true}));
+      ["dragenter", "dragover"].forEach(send);
       const over = zone.hasAttribute("data-over");
-      zone.dispatchEvent(new DragEvent("drop", {dataTransfer: data, bubbles: true, cancelable: true}));
+      send("drop");
       return over && !zone.hasAttribute("data-over");
     }"""
     panel.page.wait_for_selector("html.js")

@@ -7,12 +7,13 @@ const RATE_WINDOW_MS = 5000;
 
 /** Events: `progress` (on every change of `sent`), `waiting` (detail: the ApiError it waits out). */
 export class Transfer extends EventTarget {
-  /** target: {uploadUrl, multipart} of the create answer, or the same shape from the upload status. */
+  /** target: {uploadUrl, multipart, uploaded} of the create answer, or of `GET /api/datasets/{id}/upload`. */
   constructor(file, target, { statusUrl, confirmUrl }) {
     super();
     this.file = file;
     this.plainUrl = target.uploadUrl ?? null;
     this.multipart = target.multipart ?? null;
+    this.uploaded = target.uploaded || this.multipart?.complete || false; // only the confirmation is missing
     this.statusUrl = statusUrl;
     this.confirmUrl = confirmUrl;
     this.stored = 0; // bytes of parts that the storage has
@@ -55,12 +56,14 @@ export class Transfer extends EventTarget {
 
   /** Send everything and confirm. Throws ApiError, or AbortError after `pause`. */
   async run() {
-    if (this.multipart && !this.multipart.complete) await this.sendParts();
-    else if (!this.multipart) await this.retrying(() => this.put(this.plainUrl, this.file, 0));
-    if (this.multipart && !this.multipart.complete) {
-      await this.retrying(() => call("POST", this.multipart.complete_url, undefined, { signed: true, signal: this.abort.signal }));
+    const { signal } = this.abort;
+    if (!this.uploaded && this.multipart) {
+      await this.sendParts();
+      await this.retrying(() => call("POST", this.multipart.complete_url, undefined, { signed: true, signal }));
+    } else if (!this.uploaded) {
+      await this.retrying(() => this.put(this.plainUrl, this.file, 0));
     }
-    await this.retrying(() => call("POST", this.confirmUrl, {}, { signal: this.abort.signal }));
+    await this.retrying(() => call("POST", this.confirmUrl, {}, { signal }));
   }
 
   async sendParts() {
@@ -98,7 +101,9 @@ export class Transfer extends EventTarget {
   }
 
   async freshStatus() {
-    return uploadStatus(await call("GET", this.statusUrl, undefined, { signal: this.abort.signal }));
+    const { multipart } = await call("GET", this.statusUrl, undefined, { signal: this.abort.signal });
+    if (multipart.upload_id === this.multipart.upload_id) return multipart;
+    throw new ApiError("What had arrived is gone from the storage. Try again to send the file anew.", { status: 409, code: "upload_lost" });
   }
 
   /** One PUT with progress (which fetch cannot report). */
@@ -168,9 +173,4 @@ export class Transfer extends EventTarget {
       if (signal.aborted) onAbort();
     });
   }
-}
-
-/** The upload part of `GET /api/datasets/{id}/upload`, whatever it is wrapped in; null when it is not in parts. */
-export function uploadStatus(data) {
-  return data?.multipart ?? data?.upload ?? (data?.parts ? data : null);
 }

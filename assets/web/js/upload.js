@@ -1,6 +1,6 @@
 // The upload panel: choose or drop a file, watch it go, pause, resume (also after a reload), cancel.
 import { ApiError, call } from "./api.js";
-import { Transfer, uploadStatus } from "./transfer.js";
+import { Transfer } from "./transfer.js";
 
 const REMEMBERED = "brightrun-upload:";
 
@@ -112,10 +112,9 @@ class UploadPanel {
     const remembered = localStorage.getItem(fingerprint(file));
     if (!remembered) return;
     try {
-      const data = await call("GET", `${this.form.dataset.createUrl}/${remembered}/upload`);
+      const { multipart, uploaded } = await call("GET", `${this.form.dataset.createUrl}/${remembered}/upload`);
       if (this.file !== file || this.state !== "chosen") return;
-      const status = uploadStatus(data);
-      const bytes = status ? status.stored.reduce((sum, part) => sum + part.size, 0) : 0;
+      const bytes = uploaded ? file.size : multipart.stored.reduce((sum, part) => sum + part.size, 0);
       this.dataset = { id: remembered };
       this.form.querySelector("[data-upload-fields]").hidden = true;
       this.progress(bytes / file.size);
@@ -178,8 +177,7 @@ class UploadPanel {
   async resume() {
     this.show("running", "Asking what is stored…");
     try {
-      const data = await call("GET", `${this.form.dataset.createUrl}/${this.dataset.id}/upload`);
-      await this.send({ uploadUrl: data.uploadUrl ?? null, multipart: uploadStatus(data) });
+      await this.send(await call("GET", `${this.form.dataset.createUrl}/${this.dataset.id}/upload`));
     } catch (error) {
       this.fail(error, "error");
     }
@@ -190,7 +188,7 @@ class UploadPanel {
     const { dataset, file } = this;
     this.show("idle", "Cancelling…");
     try {
-      if (dataset) await call("DELETE", `${this.form.dataset.createUrl}/${dataset.id}`);
+      if (dataset) await call("DELETE", `${this.form.dataset.createUrl}/${dataset.id}/upload`);
       if (file) localStorage.removeItem(fingerprint(file));
       Object.assign(this, { file: null, dataset: null, transfer: null });
       this.form.reset();
@@ -260,6 +258,7 @@ class UploadPanel {
       button.hidden = !(shown[state] ?? []).includes(button.dataset.uploadAction);
     }
     this.zone.hidden = ["running", "paused", "done"].includes(state) || (state === "error" && Boolean(this.dataset));
+    this.form.querySelector("[data-upload-fields]").disabled = state !== "chosen" && state !== "idle";
     const start = this.form.querySelector('[data-upload-action="start"]');
     start.disabled = state !== "chosen";
     start.hidden = this.zone.hidden;

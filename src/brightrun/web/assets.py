@@ -52,14 +52,14 @@ def _manifest() -> dict[str, Any]:
 
 
 @lru_cache(maxsize=1)
-def _read_manifest(changed_ns: int) -> dict[str, Any]:  # noqa: ARG001 -- the key of the cache
+def _read_manifest(changed_ns: int) -> dict[str, Any]:
     manifest: dict[str, Any] = json.loads((DIST / "manifest.json").read_text("utf-8"))
     manifest["files"] = frozenset(manifest["files"])
     return manifest
 
 
 @lru_cache(maxsize=1)
-def _icons(build: str) -> dict[str, str]:  # noqa: ARG001 -- the key of the cache
+def _icons(build: str) -> dict[str, str]:
     icons: dict[str, str] = json.loads((DIST / "icons.json").read_text("utf-8"))
     return icons
 

@@ -13,6 +13,7 @@ from markupsafe import Markup
 from brightrun.clock import utcnow
 
 NONE = "—"
+_NO_TIME = Markup("—")
 _UNITS = ("bytes", "KB", "MB", "GB", "TB", "PB")
 
 
@@ -94,14 +95,14 @@ def plural(count: int, one: str, many: str | None = None) -> str:
 def ago(value: datetime | None) -> Markup:
     """`<time>` with how long ago; app.js keeps it true while the page stays open."""
     if value is None:
-        return Markup(NONE)
+        return _NO_TIME
     return _time(value, relative_text((utcnow() - value).total_seconds()), relative=True)
 
 
 def moment(value: datetime | None) -> Markup:
     """`<time>` with date and clock time, UTC; app.js shows it in the reader's own zone."""
     if value is None:
-        return Markup(NONE)
+        return _NO_TIME
     return _time(value, _absolute(value), relative=False)
 
 

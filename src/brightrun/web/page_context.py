@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Literal, cast
+from typing import Literal
 from uuid import UUID
 
 Theme = Literal["light", "dark", "system"]
@@ -50,4 +50,4 @@ class PageContext:
 def theme_from_cookies(cookies: Mapping[str, str]) -> Theme:
     """The theme chosen in this browser; what the system prefers when none, or an unknown one, was chosen."""
     value = cookies.get(THEME_COOKIE)
-    return cast(Theme, value) if value in THEMES else "system"
+    return value if value in THEMES else "system"
