@@ -1,8 +1,7 @@
 """Sign-in, workspaces, members, invitations and tokens over real HTTP."""
 
-from live import Live, Member
-
 from brightrun.accounts.roles import Role
+from live import Live, Member
 
 
 def data(response):

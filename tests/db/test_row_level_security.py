@@ -1,4 +1,4 @@
-"""Tenancy holds in the database itself, whatever a query forgets. Read from the catalogue, so a new table is covered."""
+"""Tenancy holds in the database itself, whatever a query forgets. Read from the catalogue: new tables are covered."""
 
 from uuid import UUID
 
@@ -6,13 +6,13 @@ import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from live import Live, Member
 from sqlalchemy import CheckConstraint, create_engine, text
 from sqlalchemy.exc import ProgrammingError
 
 from brightrun.db.base import Base
 from brightrun.db.roles import DatabaseUrls, libpq
 from brightrun.rooms import import_tables
+from live import Live, Member
 
 pytestmark = pytest.mark.anyio
 
@@ -25,6 +25,8 @@ LOOKUPS = {
     "lookup_signin_link",
     "lookup_invitation",
     "lookup_first_owner",
+    "lookup_expired_events",
+    "lookup_expired_notifications",
 }
 NOT_OWNED = {"alembic_version", "rate_limits"}
 """Tables that belong to nobody."""
@@ -164,7 +166,8 @@ def test_checks_on_enumerations_hold_the_values_of_their_enum(owner_connection):
                 column = str(constraint.sqltext).split(" in ", 1)[0]
                 expected = set(str(constraint.sqltext).split("'")[1::2])
                 definition = owner_connection.execute(
-                    "select pg_get_constraintdef(oid) from pg_constraint where conname = %s and conrelid = %s::regclass",
+                    "select pg_get_constraintdef(oid) from pg_constraint"
+                    " where conname = %s and conrelid = %s::regclass",
                     [constraint.name, table.name],
                 ).fetchone()
                 assert definition is not None, f"{table.name}: no CHECK on {column} in the database"

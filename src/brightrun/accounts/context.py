@@ -15,7 +15,7 @@ from typing import Annotated, Any, cast
 from fastapi import Depends, Request
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from brightrun.accounts.roles import Permission
+from brightrun.accounts.roles import PERMISSIONS, Permission
 from brightrun.accounts.signin import Principal, authenticate_session, authenticate_token
 from brightrun.errors import ForbiddenError, UnauthenticatedError
 from brightrun.platform import Platform, derive_key
@@ -113,7 +113,7 @@ def require(principal: Principal, permission: Permission) -> None:
     """Raises ForbiddenError that says whether the role or the token's scopes are too narrow."""
     if permission in principal.permissions:
         return
-    if principal.token_id is not None:
+    if permission in PERMISSIONS[principal.role]:
         raise ForbiddenError(f"This token may not do this: it needs the scope {permission.value!r}", code="scope")
     raise ForbiddenError(
         f"Your role in this workspace, {principal.role.value}, may not do this. An admin can change it", code="role"

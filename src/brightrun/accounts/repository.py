@@ -79,11 +79,14 @@ async def get_api_token(session: AsyncSession, token_id: UUID) -> ApiToken | Non
 
 
 async def touch_session(session: AsyncSession, session_id: UUID, now: datetime) -> None:
-    await session.execute(update(AuthSession).where(AuthSession.id == session_id).values(last_seen_at=now))
+    # Whoever holds the row notes the same: requests of one browser must not wait for each other.
+    free = select(AuthSession.id).where(AuthSession.id == session_id).with_for_update(skip_locked=True)
+    await session.execute(update(AuthSession).where(AuthSession.id.in_(free)).values(last_seen_at=now))
 
 
 async def touch_token(session: AsyncSession, token_id: UUID, now: datetime) -> None:
-    await session.execute(update(ApiToken).where(ApiToken.id == token_id).values(last_used_at=now))
+    free = select(ApiToken.id).where(ApiToken.id == token_id).with_for_update(skip_locked=True)
+    await session.execute(update(ApiToken).where(ApiToken.id.in_(free)).values(last_used_at=now))
 
 
 async def revoke_sessions(session: AsyncSession, user_id: UUID, now: datetime, *, but: UUID | None = None) -> None:

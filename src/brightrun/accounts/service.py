@@ -35,10 +35,10 @@ async def bootstrap_first_owner(session: AsyncSession) -> tuple[UUID, UUID]:
 
 async def switch_workspace(session: AsyncSession, principal: Principal, workspace_id: UUID) -> Workspace:
     """Look at another of one's workspaces, in this browser."""
-    if principal.session_id is None:
-        raise ConflictError("An API token acts in one workspace only", code="token_workspace")
     if await repository.get_membership(session, workspace_id, principal.user_id) is None:
         raise NotFoundError("There is no such workspace, or you are not a member")
+    if principal.session_id is None:
+        raise ConflictError("An API token acts in one workspace only", code="token_workspace")
     row = await repository.get_auth_session(session, principal.session_id)
     assert row is not None
     row.current_workspace_id = workspace_id

@@ -1,0 +1,145 @@
+"""Walks the OpenAPI document: every route, as every role, and as somebody of another workspace.
+
+A new route is covered without a line here. Bodies are minimal: permission and ownership are decided before the body's
+meaning, so a role that may answers anything but 401 and 403.
+"""
+
+import re
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx2
+import pytest
+
+from brightrun.accounts.roles import PERMISSIONS, Permission, Role
+from live import Live, Member
+
+Operation = tuple[str, str, dict[str, Any]]
+METHODS = {"get", "post", "put", "patch", "delete"}
+# Streams that do not end by themselves; asked with a token that may not, they answer at once.
+STREAMS = {"/api/events"}
+# Answer whoever asks: they are how one becomes somebody.
+OPEN = {"/api/auth/signin", "/api/invitations/accept"}
+# Any member may; what they do there is checked in the handler and tested in tests/accounts.
+ANY_MEMBER = {"/api/auth/signout"}
+
+
+def operations(live: Live) -> list[Operation]:
+    document = live.client().get("/api/openapi.json").json()
+    return [
+        (method.upper(), path, operation)
+        for path, item in document["paths"].items()
+        for method, operation in item.items()
+        if method in METHODS
+    ]
+
+
+def fill(path: str, values: dict[str, str]) -> str:
+    return re.sub(r"\{([^}:]+)[^}]*\}", lambda match: values.get(match[1], str(uuid4())), path)
+
+
+def ask(client: httpx2.Client, method: str, path: str) -> httpx2.Response:
+    if path in STREAMS:
+        with client.stream(method, path) as response:
+            if response.status_code != 200:
+                response.read()
+            return response
+    body = {"json": {}} if method in {"POST", "PUT", "PATCH"} else {}
+    return client.request(method, path, follow_redirects=False, **body)
+
+
+def test_every_route_says_which_permission_it_needs(live: Live):
+    known = {permission.value for permission in Permission}
+    for method, path, operation in operations(live):
+        if path in OPEN | ANY_MEMBER:
+            continue
+        assert operation.get("x-permission") in known, f"{method} {path} names no permission"
+
+
+def test_every_route_refuses_a_stranger(live: Live):
+    stranger = live.client()
+    for method, path, _operation in operations(live):
+        if path not in OPEN:
+            answer = ask(stranger, method, fill(path, {}))
+            assert answer.status_code == 401, f"{method} {path} answered {answer.status_code} without a token"
+            assert answer.json()["code"] == "unauthenticated"
+
+
+@pytest.mark.parametrize("role", [Role.VIEWER, Role.REVIEWER, Role.TRAINER, Role.ADMIN])
+def test_each_role_may_exactly_what_the_table_says(live: Live, role: Role):
+    home = live.new_workspace()
+    member = live.new_member(home.workspace_id, role)
+    for method, path, operation in operations(live):
+        permission = operation.get("x-permission")
+        if permission is None:
+            continue
+        ids = {"workspace_id": str(home.workspace_id)}
+        answer = ask(member.client, method, fill(path, ids))
+        if Permission(permission) in PERMISSIONS[role]:
+            assert answer.status_code != 401, f"{role} {method} {path}"
+            if answer.status_code == 403:
+                # Removing others and giving roles is decided by rank, in the handler.
+                assert "members" in path or "invitations" in path, f"{role} {method} {path}: {answer.text}"
+        else:
+            assert answer.status_code == 403, f"{role} may not {permission}, yet {method} {path}: {answer.status_code}"
+            assert answer.json()["code"] == "role"
+
+
+def things_of(owner: Member) -> dict[str, str]:
+    """One of everything that has an id, in the owner's workspace: path parameter → id."""
+    ids = {"workspace_id": str(owner.workspace_id), "user_id": str(owner.user_id)}
+    made = owner.client.post("/api/tokens", json={"name": "t", "scopes": ["*"]}).json()["data"]
+    ids["token_id"] = made["id"]
+    body = {"email": "x@example.com", "role": "viewer"}
+    path = f"/api/workspaces/{owner.workspace_id}/invitations"
+    ids["invitation_id"] = owner.client.post(path, json=body).json()["data"]["invitation"]["id"]
+    body = {"name": "secret dataset", "file_name": "a.jsonl", "file_size": 10}
+    ids["dataset_id"] = owner.client.post("/api/datasets", json=body).json()["data"]["dataset"]["id"]
+    return ids
+
+
+def test_another_workspace_finds_nothing_through_any_route(live: Live):
+    owner, other = live.new_workspace("First"), live.new_workspace("Second")
+    ids = things_of(owner)
+    before = snapshot(owner, ids)
+    for method, path, operation in operations(live):
+        if "x-permission" not in operation:
+            continue
+        parameters = re.findall(r"\{([^}:]+)", path)
+        answer = ask(other.client, method, fill(path, ids))
+        owned = [name for name in parameters if name in ids]
+        if owned:
+            assert answer.status_code in {404, 400}, (
+                f"{method} {path} answered {answer.status_code}: {answer.text[:300]}"
+            )
+        if path in STREAMS:
+            continue
+        for name, value in ids.items():
+            # Echoing the id that was asked for is no leak; anything else of the first workspace is.
+            assert name in owned or value not in answer.text, f"{method} {path} shows {name} of another workspace"
+        assert "secret dataset" not in answer.text
+    assert snapshot(owner, ids) == before, "somebody of another workspace changed something"
+
+
+def test_a_foreign_id_answers_exactly_as_an_absent_one(live: Live):
+    owner, other = live.new_workspace("First"), live.new_workspace("Second")
+    ids = things_of(owner)
+    for method, path, operation in operations(live):
+        parameters = [name for name in re.findall(r"\{([^}:]+)", path) if name in ids]
+        if "x-permission" not in operation or not parameters:
+            continue
+        absent = {name: str(UUID(int=uuid4().int)) for name in ids}
+        foreign, unknown = (ask(other.client, method, fill(path, values)) for values in (ids, absent))
+        assert foreign.status_code == unknown.status_code, f"{method} {path}"
+        strip = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}")
+        assert strip.sub("", foreign.text) == strip.sub("", unknown.text), f"{method} {path}"
+
+
+def snapshot(owner: Member, ids: dict[str, str]) -> dict[str, Any]:
+    paths = {
+        "dataset": f"/api/datasets/{ids['dataset_id']}",
+        "workspace": f"/api/workspaces/{ids['workspace_id']}",
+        "members": f"/api/workspaces/{ids['workspace_id']}/members",
+        "invitations": f"/api/workspaces/{ids['workspace_id']}/invitations",
+    }
+    return {name: owner.client.get(path).json() for name, path in paths.items()}
