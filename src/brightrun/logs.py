@@ -40,7 +40,13 @@ def configure_logging(
         structlog.stdlib.PositionalArgumentsFormatter(),
     ]
     render: list[Any] = (
-        [_mask_event, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        [
+            _mask_event,
+            # The default one takes a second for a traceback, and prints local variables, secrets among them.
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+            ),
+        ]
         if console
         else [structlog.processors.format_exc_info, _mask_event, structlog.processors.JSONRenderer()]
     )

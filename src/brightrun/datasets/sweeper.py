@@ -11,6 +11,7 @@ from brightrun.audit.service import record
 from brightrun.clock import utcnow
 from brightrun.datasets import repository
 from brightrun.datasets.changes import announce
+from brightrun.datasets.outcome import finish
 from brightrun.datasets.tables import Dataset, DatasetStatus
 from brightrun.datasets.uploads import KIND, remove_object, request_validation
 from brightrun.datasets.validation_run import ISSUES_KIND
@@ -46,12 +47,8 @@ async def sweep_stuck(platform: Platform) -> None:
                     f"The validation was started {_MOST_SWEEPS + 1} times and never ended; the worker's log says why. "
                     "Validate the dataset again when the cause is mended."
                 )
-                await repository.fail(
-                    session, dataset_id, since=DatasetStatus.VALIDATING, code="validation_lost", message=message
-                )
-                dataset = await repository.find(session, dataset_id, deleted=True)
-                assert dataset is not None
-                await announce(session, dataset)
+                values = {"status": DatasetStatus.ERROR, "error_code": "validation_lost", "error_message": message}
+                await finish(session, dataset_id, attempt, values)
                 log.error("gave up on a validation that never ends", dataset=str(dataset_id), attempt=attempt)
                 continue
             await repository.count_sweep(session, dataset_id, attempt)

@@ -6,12 +6,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy.ext.asyncio import AsyncSession
-
-from brightrun.clock import utcnow
 from brightrun.datasets import repository
 from brightrun.datasets import sweeper as _sweeper  # noqa: F401  (registers its schedules)
 from brightrun.datasets.changes import announce
+from brightrun.datasets.outcome import finish
 from brightrun.datasets.tables import Dataset, DatasetStatus
 from brightrun.datasets.uploads import remove_object
 from brightrun.datasets.validation_run import (
@@ -24,8 +22,6 @@ from brightrun.datasets.validation_run import (
 )
 from brightrun.errors import BrightRunError
 from brightrun.logs import get_logger
-from brightrun.notifications.service import notify
-from brightrun.notifications.tables import NotificationType
 from brightrun.platform import Platform
 from brightrun.queue import RunAgainError, TaskFailure, complete, stopping, task
 from brightrun.storage import Bucket
@@ -52,7 +48,7 @@ async def on_failure(
         message = f"The stored file could not be read: {failure.error.strerror or failure.error}. Try again later."
     values = {"status": DatasetStatus.ERROR, "training_ready": False, "error_code": code, "error_message": message}
     async with platform.db.transaction(workspace_id=UUID(workspace_id)) as session:
-        await _finish(session, UUID(dataset_id), attempt, values)
+        await finish(session, UUID(dataset_id), attempt, values)
 
 
 @task("datasets.validate", queue=QUEUE, on_failure=on_failure)
@@ -76,7 +72,7 @@ async def validate(platform: Platform, *, workspace_id: str, dataset_id: str, at
     if outcome is None:
         return
     async with platform.db.transaction(workspace_id=workspace) as session:
-        finished = await _finish(session, dataset_key, attempt, outcome.values())
+        finished = await finish(session, dataset_key, attempt, outcome.values())
         if finished and outcome.remove_object:
             # Before the commit: killed in between, the next run finds the same fault again, or no file.
             await asyncio.to_thread(remove_object, platform.store, dataset)
@@ -147,40 +143,6 @@ async def _report_progress(platform: Platform, dataset: Dataset, attempt: int, b
         dataset.validated_bytes = bytes_read
         await announce(session, dataset, "dataset.progress")
     return True
-
-
-async def _finish(session: AsyncSession, dataset_id: UUID, attempt: int, values: dict[str, Any]) -> bool:
-    """Outcome, notification and event, all or none. False when a later attempt overtook this one."""
-    values = values | {"validated_at": utcnow(), "validation_heartbeat_at": utcnow()}
-    if not await repository.finish_validation(session, dataset_id, attempt, values):
-        log.info("the outcome of an overtaken validation is dropped", dataset=str(dataset_id), attempt=attempt)
-        return False
-    dataset = await repository.find(session, dataset_id, deleted=True)
-    assert dataset is not None
-    await announce(session, dataset)
-    if dataset.deleted_at is None:
-        await _notify(session, dataset)
-    return True
-
-
-async def _notify(session: AsyncSession, dataset: Dataset) -> None:
-    ready = dataset.status == DatasetStatus.READY
-    if ready:
-        message = (
-            f"{dataset.name}: {dataset.total_conversations:,} conversations, "
-            f"{dataset.total_training_pairs:,} training pairs, ready to train on."
-        )
-    else:
-        message = f"{dataset.name}: {dataset.error_message}"
-    await notify(
-        session,
-        type=NotificationType.DATASET_READY if ready else NotificationType.DATASET_ERROR,
-        title="Dataset ready" if ready else "Dataset has errors",
-        message=message,
-        action_url=f"/datasets/{dataset.id}",
-        metadata={"dataset_id": str(dataset.id), "error_code": dataset.error_code},
-        dedupe_key=f"dataset:{dataset.id}:validation:{dataset.validation_attempt}",
-    )
 
 
 @functools.lru_cache(maxsize=1)

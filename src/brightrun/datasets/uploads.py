@@ -18,7 +18,7 @@ from brightrun.datasets.changes import announce
 from brightrun.datasets.schemas import DatasetCreate, DatasetOut, MultipartOut, UploadData
 from brightrun.datasets.service import get, get_for_update, removed
 from brightrun.datasets.tables import Dataset, DatasetStatus
-from brightrun.errors import BrightRunError, ConflictError, InvalidInputError, NotFoundError
+from brightrun.errors import BrightRunError, ConflictError, InvalidInputError, NotFoundError, StorageFullError
 from brightrun.ids import uuid7
 from brightrun.platform import Platform
 from brightrun.queue import enqueue
@@ -38,7 +38,6 @@ async def create(session: AsyncSession, platform: Platform, principal: Principal
     if body.file_size > settings.max_upload_bytes:
         message = f"the file has {body.file_size:,} bytes; at most {settings.max_upload_bytes:,} are accepted"
         raise InvalidInputError(f"file_size: {message}", code="validation_error", details={"file_size": [message]})
-    await quota.reserve(session, settings, principal.workspace_id, body.file_size)
     dataset = Dataset(
         id=uuid7(),
         workspace_id=principal.workspace_id,
@@ -52,9 +51,15 @@ async def create(session: AsyncSession, platform: Platform, principal: Principal
         storage_bucket=str(Bucket.LORA_DATASETS),
     )
     dataset.storage_path = object_path(principal.workspace_id, KIND, dataset.id, body.file_name)
-    # If this transaction is rolled back, the sweeper finds a multipart upload without a row, and aborts it.
+    # If this transaction does not commit, the sweeper finds a multipart upload without a row, and aborts it.
     multipart = await asyncio.to_thread(_start, store, dataset, platform)
     dataset.upload_id = multipart.upload_id
+    try:
+        # Late, because it makes other creations wait until this transaction ends.
+        await quota.reserve(session, settings, principal.workspace_id, body.file_size)
+    except StorageFullError:
+        await asyncio.to_thread(remove_object, store, dataset)
+        raise
     session.add(dataset)
     await session.flush()
     await record(

@@ -89,7 +89,9 @@ async def answer(request: Request, raised: Exception) -> Response:
             f"Something went wrong on our side. The log has the details under request id {request_id}"
         )
     elif error.status >= 500:
-        log.error("request failed", path=request.url.path, code=error.code, error=error.message, exc_info=raised)
+        # A full disk or quota is no fault of the program: its message says all; others show where they come from.
+        trace = None if isinstance(raised, StorageFullError) else raised
+        log.error("request failed", path=request.url.path, code=error.code, error=error.message, exc_info=trace)
     headers: dict[str, str] = {}
     if isinstance(error, RateLimitedError):
         headers["Retry-After"] = str(error.retry_after_s)
