@@ -46,15 +46,19 @@ class Installation:
 
 
 @contextmanager
-def installation(settings: Settings, *, say: Callable[[str], None] | None = None) -> Iterator[Installation]:
+def installation(
+    settings: Settings, *, say: Callable[[str], None] | None = None, migrated: bool = True
+) -> Iterator[Installation]:
     """The database of this installation, running and migrated, for as long as the block lasts.
 
     With DATABASE_URL that server; otherwise the embedded one, started or joined, and left at the end.
+    migrated: False leaves the schema alone (for a restore).
     """
     secret = load_secret(settings)
     if settings.database_url is not None:
         urls = derive_urls(settings, secret, settings.database_url.get_secret_value())
-        migrate(urls)
+        if migrated:
+            migrate(urls)
         yield Installation(urls, None)
         return
     from brightrun.db.embedded import EmbeddedPostgres
@@ -67,7 +71,8 @@ def installation(settings: Settings, *, say: Callable[[str], None] | None = None
         _ensure_database(server.conninfo(), owner, password)
         url = URL.create("postgresql", owner, password, server.host, server.port, DATABASE)
         urls = derive_urls(settings, secret, url.render_as_string(hide_password=False))
-        migrate(urls)
+        if migrated:
+            migrate(urls)
         yield Installation(urls, server)
     finally:
         server.stop()

@@ -33,6 +33,7 @@ where pronamespace = current_schema()::regnamespace and proname ~ '^procrastinat
 
 def upgrade() -> None:
     raw = op.get_bind().connection.driver_connection
+    assert raw is not None
     raw.execute(SchemaManager.get_schema())
 
     _owner, app, worker = rls.roles()
