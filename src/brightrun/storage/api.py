@@ -33,7 +33,7 @@ BATCH_BYTES = 1024 * 1024
 DRAIN_BYTES = 64 * 1024 * 1024
 DRAIN_S = 20.0
 
-# Disk work has its own threads: a slow disk must not hold up what the server's other threads do.
+# Bodies have their own threads: uploads that wait for a slow disk must not hold up what the server's other threads do.
 _disk = ThreadPoolExecutor(max_workers=8, thread_name_prefix="storage")
 
 T = TypeVar("T")
@@ -88,7 +88,7 @@ async def put_part(request: Request, bucket: str, path: str) -> Response:
 @router.post("/multipart/complete/{bucket}/{path:path}")
 async def complete_multipart(request: Request, bucket: str, path: str) -> Response:
     limits = _limits(request, "POST", "multipart/complete", bucket, path)
-    info = await _on_disk(_store(request).complete_multipart, Bucket(bucket), path, limits["upload_id"])
+    info = await asyncio.to_thread(_store(request).complete_multipart, Bucket(bucket), path, limits["upload_id"])
     thing = {"bucket": str(info.bucket), "path": info.path, "size": info.size, "sha256": info.sha256}
     return _answer("object", thing)
 
@@ -99,7 +99,9 @@ async def multipart_status(request: Request, bucket: str, path: str) -> Response
     # A signed URL does not prolong itself: the URLs in the answer end when it does. Whoever may see the dataset gets
     # new ones through the authenticated API.
     left = max(1, int(limits["expires"]) - int(time.time()))
-    status = await _on_disk(_store(request).multipart_status, Bucket(bucket), path, limits["upload_id"], expires_s=left)
+    status = await asyncio.to_thread(
+        _store(request).multipart_status, Bucket(bucket), path, limits["upload_id"], expires_s=left
+    )
     return _answer("upload", status.as_json())
 
 
@@ -107,7 +109,7 @@ async def multipart_status(request: Request, bucket: str, path: str) -> Response
 async def get_object(request: Request, bucket: str, path: str) -> Response:
     """The object, or a range of it. ETag is its SHA-256."""
     limits = _limits(request, "GET", "object", bucket, path)
-    file, info = await _on_disk(_local(request).local_file, Bucket(bucket), path)
+    file, info = await asyncio.to_thread(_local(request).local_file, Bucket(bucket), path)
     headers = {
         "content-disposition": attachment(limits.get("filename") or path.rpartition("/")[2]),
         "cache-control": "private, no-store",
@@ -117,7 +119,7 @@ async def get_object(request: Request, bucket: str, path: str) -> Response:
     }
     if info.sha256 is not None:
         headers["etag"] = f'"{info.sha256}"'
-    status = await _on_disk(file.stat)
+    status = await asyncio.to_thread(file.stat)
     return _BigBlocksFileResponse(file, headers=headers, media_type="application/octet-stream", stat_result=status)
 
 
