@@ -140,7 +140,8 @@ def _fault(code: str, reason: str, what: str) -> BrightRunError:
     match code:
         case "NoSuchBucket":
             return ConfigurationError(
-                f"{what}: the S3 bucket does not exist. Create it, or let our credentials create buckets and start BrightRun again."
+                f"{what}: the S3 bucket does not exist. Create it, or let our credentials create buckets and start "
+                "BrightRun again."
             )
         case "NoSuchUpload":
             return UploadNotFoundError(
