@@ -56,7 +56,7 @@ class BuildError(RuntimeError):
 class CustomBuildHook(BuildHookInterface):  # type: ignore[misc, valid-type]
     PLUGIN_NAME = "custom"
 
-    def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         build(Path(self.root))
 
 
@@ -225,4 +225,4 @@ if __name__ == "__main__":
         built = build(force="--force" in sys.argv[1:])
     except BuildError as error:
         sys.exit(str(error))
-    print("assets built" if built else "assets are up to date")  # noqa: T201
+    print("assets built" if built else "assets are up to date")
