@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from brightrun.formats.base_models import BaseModelNotFoundError
 from brightrun.formats.hyperparameters import HyperparameterError
 from brightrun.formats.run import Budgets, RunConfigError, read_run
 from brightrun.formats.run_directory import RunDirectoryError, prepare_run
@@ -77,7 +76,7 @@ def test_a_refusal_leaves_nothing_behind(dataset: Path, tmp_path: Path) -> None:
     target = tmp_path / "runs" / "run"
     with pytest.raises(HyperparameterError):
         prepare_run(dataset, target, overrides={"rank": 1})
-    with pytest.raises(BaseModelNotFoundError):
+    with pytest.raises(RunDirectoryError, match="no such model"):
         prepare_run(dataset, target, base_model="no such model")
     with pytest.raises(RunDirectoryError, match="not a file"):
         prepare_run(tmp_path / "absent.jsonl", target)

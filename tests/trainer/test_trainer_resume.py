@@ -105,6 +105,28 @@ def test_changed_hyperparameters_are_refused_but_another_micro_batch_is_not(
     assert run.of("done")[0]["steps"] == 6
 
 
+def test_bf16_with_activation_checkpointing_resumes_to_the_bit_too(
+    make_run: Callable[..., Run], train_here: Callable[[Run], int], ask_at_step: Callable[[Run, int, str], None]
+) -> None:
+    settings = {"precision": "bf16", "activation_checkpointing": True, "epochs": 3, "dropout": 0.1}
+    whole, cut = make_run("whole", **settings), make_run("cut", **settings)
+    assert train_here(whole) == 0
+    ask_at_step(cut, 4, "pause")
+    assert train_here(cut) == 75
+    assert train_here(cut) == 0
+    assert cut.adapter == whole.adapter
+
+
+def test_activation_checkpointing_and_micro_batches_change_the_adapter_by_rounding_only(
+    make_run: Callable[..., Run], train_here: Callable[[Run], int]
+) -> None:
+    plain, frugal = make_run("plain", epochs=3), make_run("frugal", epochs=3)
+    frugal.edit(lambda text: text["hyperparameters"].update(activation_checkpointing=True, micro_batch_tokens=64))
+    assert train_here(plain) == train_here(frugal) == 0
+    losses = [[event["loss"] for event in run.of("metric")] for run in (plain, frugal)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+
+
 def test_a_checkpoint_holds_an_adapter_that_peft_can_load_and_a_manifest_of_all_files(finished: Run) -> None:
     newest = finished.path / "checkpoints" / "step-30"
     manifest = json.loads((newest / "manifest.json").read_text())

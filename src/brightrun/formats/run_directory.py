@@ -51,8 +51,8 @@ def prepare_run(
     overrides: hyperparameters on top of the preset, as JSON values or strings; `seed` wins over one in there.
     hash_cache: a file of your own that remembers hashes of large base models between calls.
 
-    Raises hyperparameters.HyperparameterError (all problems at once), RunDirectoryError, the errors of
-    `base_models.resolve` and of `read_records` (a file that is no training file at all), OSError.
+    Raises hyperparameters.HyperparameterError (all problems at once), RunDirectoryError (a path, or the base model:
+    its cause says which), UnknownFormatError, all of them ValueErrors; OSError.
     """
     given = dict(overrides or {})
     if seed is not None:
@@ -64,7 +64,12 @@ def prepare_run(
         raise RunDirectoryError(f"{out} exists and is not an empty directory; choose another path.")
     if not dataset.is_file():
         raise RunDirectoryError(f"{dataset} is not a file.")
-    model = base_models.resolve(base_model, base_model_dir=base_model_dir, allow_hub=allow_hub)
+    try:
+        model = base_models.resolve(base_model, base_model_dir=base_model_dir, allow_hub=allow_hub)
+        if model.folder is not None:
+            base_models.inspect_folder(model.folder, allow_pickle=allow_pickle)
+    except base_models.ModelFolderError as error:
+        raise RunDirectoryError(str(error)) from error
 
     out.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))

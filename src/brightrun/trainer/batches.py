@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 # What one more forward and backward call costs, in padded tokens of the same pass. Small models on a CPU: measured
-# between 30 and 100; the exact value hardly matters, 0 would split where merging is free.
+# between 40 and 60. The exact value hardly matters; 0 would split where merging is free.
 CALL_COST_TOKENS = 64
 
 

@@ -32,7 +32,7 @@ class RunContext:
     events: EventLog
     control: Control
     heartbeat: Heartbeat
-    spent_reported: float = -1.0
+    _heartbeat_error: str = ""
 
     def stage(self, stage: Stage, fraction: float, **more: Any) -> None:
         """Say how far a stage is, 0…1."""
@@ -49,6 +49,10 @@ class RunContext:
         if self.control.unreadable is not None:
             message, self.control.unreadable = self.control.unreadable, None
             self.warn("control_unreadable", message)
+        error = self.heartbeat.error
+        if error is not None and str(error) != self._heartbeat_error:
+            self._heartbeat_error = str(error)
+            self.warn("heartbeat_failed", f"heartbeat.json could not be written: {error}")
         if request is not None:
             raise StopAsked(request)
 

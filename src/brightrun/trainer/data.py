@@ -60,6 +60,7 @@ class TrainingData:
 class _Finding:
     """Rows that share one reason for not being learned from, or not wholly."""
 
+    severity: str
     message: str
     rows: int = 0
     lines: list[int] = field(default_factory=list)
@@ -83,7 +84,7 @@ class _Findings:
         if severity == "error":
             self.errors += 1
             self.first_error = self.first_error or f"line {line}: {message}"
-        finding = self.by_code.setdefault(code, _Finding(message))
+        finding = self.by_code.setdefault(code, _Finding(severity, message))
         finding.rows += 1
         finding.lost_tokens += lost_tokens
         if len(finding.lines) < _NAMED_LINES:
@@ -104,6 +105,7 @@ class _Findings:
                 "warning",
                 code=code,
                 message=f"Line {first}{more}: {finding.message}",
+                severity=finding.severity,
                 rows=finding.rows,
                 lines=finding.lines,
                 **({"lost_trained_tokens": finding.lost_tokens} if finding.lost_tokens else {}),

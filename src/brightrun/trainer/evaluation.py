@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from tokenizers import Tokenizer
 
 from brightrun.formats.chat import ChatTokenizer
 from brightrun.formats.chat_errors import ChatError
@@ -88,8 +87,7 @@ class Sample:
 
 def sample_answers(
     model: PeftModel,
-    chat: ChatTokenizer,
-    text_tokenizer: Tokenizer,
+    tokenizer: ChatTokenizer,
     records: Sequence[Record],
     numerics: Numerics,
     *,
@@ -103,15 +101,14 @@ def sample_answers(
         check_stop()
         prompt, expected = _question(record)
         try:
-            text = chat.render(prompt, tools=record.tools, add_generation_prompt=True)
+            ids = list(tokenizer.encode_prompt(prompt, tools=record.tools))[-_PROMPT_TOKENS:]
         except ChatError as error:
             problems.append(f"line {record.line}: no sample answer: {error}")
             continue
-        ids = text_tokenizer.encode(text, add_special_tokens=False).ids[-_PROMPT_TOKENS:]
         with evaluating(model, adapter=adapter):
-            answer, cut = _greedy(model, ids, numerics, stop_ids=chat.stop_ids)
+            answer, cut = _greedy(model, ids, numerics, stop_ids=tokenizer.stop_ids)
         question = next((m.content for m in reversed(prompt) if m.role == "user"), "")
-        samples.append(Sample(record.conversation_id, question, expected, text_tokenizer.decode(answer), cut))
+        samples.append(Sample(record.conversation_id, question, expected, tokenizer.decode(answer), cut))
     return samples, problems
 
 

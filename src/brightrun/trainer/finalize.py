@@ -5,9 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer
 
-from brightrun.formats import tokenizer_folder
 from brightrun.formats.chat import ChatTokenizer
 from brightrun.trainer import adapter, checkpoints
 from brightrun.trainer.context import say
@@ -30,7 +28,7 @@ def finalize(loop: Loop, tokenizer: ChatTokenizer, base_folder: Path) -> dict[st
     selected = _select(loop)
     base, tuned = _measure(loop, selected)
     run.stage("finalizing", 0.3, step=state.step)
-    _answer(loop, tokenizer, tokenizer_folder.load(base_folder).tokenizer)
+    _answer(loop, tokenizer)
     run.stage("finalizing", 0.6, step=state.step)
     path, sha256 = adapter.save(run.run_dir, loop.model, base_folder)
     _check_reload(loop, path)
@@ -113,11 +111,11 @@ def _measure(loop: Loop, selected: int) -> tuple[HeldoutLoss | None, HeldoutLoss
     return base, tuned
 
 
-def _answer(loop: Loop, chat: ChatTokenizer, text_tokenizer: Tokenizer) -> None:
+def _answer(loop: Loop, tokenizer: ChatTokenizer) -> None:
     answers: dict[str, list[Sample]] = {}
     for when in ("before", "after"):
         answers[when], problems = sample_answers(
-            loop.model, chat, text_tokenizer, loop.data.prompts, loop.numerics,
+            loop.model, tokenizer, loop.data.prompts, loop.numerics,
             adapter=when == "after", check_stop=loop.run.check_stop,
         )  # fmt: skip
     for problem in problems:

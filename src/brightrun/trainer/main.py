@@ -61,7 +61,8 @@ def _attempt(run_dir: Path, control: Control) -> ExitCode:
         heartbeat: Heartbeat | None = None
         try:
             config = _config(run_dir)
-            os.environ["HF_HUB_OFFLINE"] = "0" if config.allow_hub else "1"
+            if not config.allow_hub:
+                os.environ["HF_HUB_OFFLINE"] = "1"
             spent = spent_seconds_before(run_dir)
             heartbeat = Heartbeat(run_dir, config.run_id, spent_before=spent or 0.0)
             _introduce(run_dir, config)
