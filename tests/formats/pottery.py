@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - a table of sentences
 """Forty-eight short conversations of a potter: a domain that the tiny model has never seen."""
 
 from brightrun.formats.records import Message, Record
