@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 import brightrun
 from brightrun.accounts import api as accounts_api
-from brightrun.accounts import live
+from brightrun.accounts import live, oidc
 from brightrun.accounts import pages as accounts_pages
 from brightrun.accounts.context import page_context
 from brightrun.costs import api as costs_api
@@ -34,6 +34,7 @@ ROUTERS = (
     costs_api.router,
     datasets_api.router,
     accounts_pages.router,
+    oidc.router,
     storage_api.router,
 )
 

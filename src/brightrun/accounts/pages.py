@@ -1,6 +1,6 @@
 """Pages for signing in and out, one-time links, invitations and passwords."""
 
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Form, Request, Response
@@ -36,7 +36,7 @@ def local_path(target: str) -> str:
     return target
 
 
-def _form(request: Request, template: str, *, status: int = 200, **values: object) -> Response:
+def _form(request: Request, template: str, *, status: int = 200, **values: Any) -> Response:
     """A signed-out page with a form; the browser gets the random value that its form token is derived from."""
     platform = platform_of(request)
     anonymous = anonymous_id(request)
@@ -85,7 +85,7 @@ async def _has_session(request: Request) -> bool:
     return True
 
 
-def _signin(request: Request, target: str, **values: object) -> Response:
+def _signin(request: Request, target: str, **values: Any) -> Response:
     values.setdefault("email", "")
     return _form(request, "signin", next=local_path(target), **values)
 
@@ -222,7 +222,7 @@ async def _current_user(request: Request) -> signin.Principal | None:
         return None
 
 
-async def _invitation_form(request: Request, token: str, **values: object) -> Response:
+async def _invitation_form(request: Request, token: str, **values: Any) -> Response:
     platform = platform_of(request)
     principal = await _current_user(request)
     async with platform.db.transaction() as session:
