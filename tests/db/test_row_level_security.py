@@ -27,6 +27,9 @@ LOOKUPS = {
     "lookup_first_owner",
     "lookup_expired_events",
     "lookup_expired_notifications",
+    "lookup_stuck_datasets",
+    "lookup_unconfirmed_datasets",
+    "lookup_purgeable_datasets",
 }
 NOT_OWNED = {"alembic_version", "rate_limits"}
 """Tables that belong to nobody."""

@@ -5,7 +5,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, func, or_, select, text, update
+from sqlalchemy import ColumnElement, delete, func, or_, select, text, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import undefer
 
@@ -213,10 +214,22 @@ async def unconfirmed(session: AsyncSession, before: datetime) -> Sequence[tuple
     return [(workspace, dataset) for workspace, dataset in rows]
 
 
-async def purgeable(session: AsyncSession, before: datetime, after: datetime) -> Sequence[tuple[UUID, UUID, datetime]]:
-    """At most 100 (workspace, dataset, deleted at) deleted between the two moments, oldest first."""
+async def purgeable(session: AsyncSession, before: datetime, beyond: UUID) -> Sequence[tuple[UUID, UUID]]:
+    """At most 100 (workspace, dataset) deleted before then, in order of id, from the one after `beyond`."""
     rows = await session.execute(
-        text("select workspace, dataset, deleted from lookup_purgeable_datasets(:before, :after)"),
-        {"before": before, "after": after},
+        text("select workspace, dataset from lookup_purgeable_datasets(:before, :beyond)"),
+        {"before": before, "beyond": beyond},
     )
-    return [(workspace, dataset, deleted) for workspace, dataset, deleted in rows]
+    return [(workspace, dataset) for workspace, dataset in rows]
+
+
+async def delete_unreferenced(session: AsyncSession, dataset_id: UUID) -> bool:
+    """Remove the row; False when another row refers to it, and nothing has changed."""
+    try:
+        async with session.begin_nested():
+            await session.execute(
+                delete(Dataset).where(Dataset.id == dataset_id).execution_options(synchronize_session=False)
+            )
+    except IntegrityError:
+        return False
+    return True

@@ -1,11 +1,9 @@
 """What nobody came back for: validations whose worker vanished, uploads never confirmed, the trash after its time."""
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from uuid import UUID
-
-from sqlalchemy.exc import IntegrityError
 
 from brightrun.audit.service import record
 from brightrun.clock import utcnow
@@ -25,6 +23,7 @@ log = get_logger(__name__)
 _MOST_SWEEPS = 5
 _SILENT_HEARTBEATS = 3
 _SCRATCH_H = 24
+_PURGED = "purged"
 
 
 @schedule("* * * * *", name="datasets.sweep_stuck")
@@ -118,36 +117,39 @@ def _is_under_way(dataset: Dataset, upload_id: str, before: datetime) -> bool:
 
 @schedule("41 3 * * *", name="datasets.purge_deleted")
 async def purge_deleted(platform: Platform) -> None:
-    """Datasets that were in the trash for longer than the retention period: row and bytes go for good."""
+    """Datasets that were in the trash for longer than the retention period: their bytes go for good.
+
+    The row goes, too, unless a training job refers to it: then it stays in the trash as what the job was trained on.
+    """
     before = utcnow() - timedelta(days=platform.settings.deleted_retention_days)
-    after = datetime(1970, 1, 1, tzinfo=UTC)
+    beyond = UUID(int=0)
     while True:
         async with platform.db.transaction() as session:
-            found = await repository.purgeable(session, before, after)
-        for workspace_id, dataset_id, deleted_at in found:
+            found = await repository.purgeable(session, before, beyond)
+        for workspace_id, dataset_id in found:
             await _purge(platform, workspace_id, dataset_id)
-            after = deleted_at
+            beyond = dataset_id
         if len(found) < 100:
             return
 
 
 async def _purge(platform: Platform, workspace_id: UUID, dataset_id: UUID) -> None:
-    try:
-        async with platform.db.transaction(workspace_id=workspace_id) as session:
-            dataset = await repository.find(session, dataset_id, deleted=True, lock=True)
-            if dataset is None or dataset.deleted_at is None:
-                return  # restored meanwhile
-            facts = {"name": dataset.name, "file_name": dataset.file_name, "sha256": dataset.sha256}
-            await announce(session, dataset, "dataset.purged")
-            await record(session, "dataset.purged", "dataset", str(dataset_id), facts)
-            await session.delete(dataset)
+    async with platform.db.transaction(workspace_id=workspace_id) as session:
+        dataset = await repository.find(session, dataset_id, deleted=True, lock=True)
+        if dataset is None or dataset.deleted_at is None or dataset.error_code == _PURGED:
+            return  # restored meanwhile, or as gone as it can be
+        if not await repository.delete_unreferenced(session, dataset_id):
+            dataset.status, dataset.training_ready = DatasetStatus.ERROR, False
+            dataset.error_code = _PURGED
+            dataset.error_message = "It was deleted, and the time in which it could be restored is over."
+            dataset.object_deleted_at, dataset.issues_path = utcnow(), None
             await session.flush()
-            # After the row, which stays when something refers to it. If we are killed here, the next night repeats it.
-            await asyncio.to_thread(_remove_everything, platform, dataset)
-    except IntegrityError as error:
-        log.warning("a deleted dataset is still referred to and stays", dataset=str(dataset_id), error=str(error.orig))
-    else:
-        log.info("deleted dataset purged", dataset=str(dataset_id))
+        await announce(session, dataset, "dataset.purged")
+        facts = {"name": dataset.name, "file_name": dataset.file_name, "sha256": dataset.sha256}
+        await record(session, "dataset.purged", "dataset", str(dataset_id), facts)
+        # Before the commit: if we are killed here, the next night repeats it.
+        await asyncio.to_thread(_remove_everything, platform, dataset)
+    log.info("deleted dataset purged", dataset=str(dataset_id))
 
 
 def _remove_everything(platform: Platform, dataset: Dataset) -> None:

@@ -81,7 +81,7 @@ def upgrade() -> None:
         if statement.strip():
             op.execute(statement)
     rls.protect("datasets")
-    # Each returns at most 10 rows a call: a sweep works through what there is, a little every minute.
+    # A few at a time: a sweep works through what there is, and comes again.
     rls.lookup(
         "lookup_stuck_datasets",
         "before timestamptz",
@@ -100,10 +100,9 @@ def upgrade() -> None:
     )
     rls.lookup(
         "lookup_purgeable_datasets",
-        "before timestamptz, after timestamptz",
-        "table (workspace uuid, dataset uuid, deleted timestamptz)",
-        "select workspace_id, id, deleted_at from datasets where deleted_at < before and deleted_at > after"
-        " order by deleted_at limit 100",
+        "before timestamptz, beyond uuid",
+        "table (workspace uuid, dataset uuid)",
+        "select workspace_id, id from datasets where deleted_at < before and id > beyond order by id limit 100",
         to="worker",
     )
 
