@@ -3,7 +3,7 @@
 import importlib
 import importlib.util
 
-_ROOMS = ("accounts", "notifications", "costs", "audit", "datasets", "training", "models")
+_ROOMS = ("queue.events", "accounts", "notifications", "costs", "audit", "datasets", "training", "models")
 
 
 def _import_all(part: str) -> None:

@@ -29,6 +29,7 @@ from brightrun.queue import (
     stopping,
     task,
 )
+from brightrun.queue.worker import run_worker
 
 pytestmark = pytest.mark.anyio
 
@@ -381,6 +382,8 @@ async def test_a_worker_outlives_the_loss_of_every_database_connection(
         await release.wait()
 
     actions["cut"] = action
+    # The worker itself never was away for long.
+    platform.settings = platform.settings.model_copy(update={"stalled_worker_s": 30.0})
     first = await ask(app_db, "test.act", key="cut")
     async with working(platform):
         await asyncio.wait_for(entered.wait(), 10)
@@ -420,3 +423,43 @@ async def test_the_application_cannot_read_what_waits(app_db: Database) -> None:
     with pytest.raises(ProgrammingError, match="permission denied"):
         async with app_db.transaction() as session:
             await session.execute(text("select args from procrastinate_jobs"))
+
+
+async def test_a_cancelled_worker_leaves_nothing_running_and_puts_its_work_back(
+    app_db: Database, platform: QueuePlatform, as_owner: Ledger
+) -> None:
+    running, ended = asyncio.Event(), asyncio.Event()
+
+    async def action(_: Any) -> None:
+        running.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    actions["cancelled"] = action
+    job = await ask(app_db, "test.act", key="cancelled")
+    worker = asyncio.create_task(run_worker(platform, concurrency=1, stop=asyncio.Event(), graceful_s=0.1))
+    await asyncio.wait_for(running.wait(), 10)
+    worker.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await worker
+    assert ended.is_set()
+    assert status(as_owner, job) == ("todo", 0)
+
+
+async def test_heartbeats_amid_many_short_tasks_take_none_of_them_for_lost(
+    app_db: Database, platform: QueuePlatform, as_owner: Ledger
+) -> None:
+    async def action(_: Any) -> None:
+        await asyncio.sleep(0)
+
+    actions["short"] = action
+    platform.settings = platform.settings.model_copy(update={"worker_heartbeat_s": 0.001})
+    async with app_db.transaction() as session:
+        for _ in range(150):
+            await enqueue(session, "test.act", key="short")
+    query = "select status::text, attempts, count(*) from procrastinate_jobs where task_name = 'test.act' group by 1, 2"
+    async with working(platform, concurrency=20):
+        await eventually(lambda: {row[0] for row in as_owner(query)} == {"succeeded"}, within_s=60)
+    assert as_owner(query) == [("succeeded", 1, 150)]

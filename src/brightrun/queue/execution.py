@@ -68,7 +68,10 @@ class RetryPolicy(BaseRetryStrategy):
             if job.attempts >= self.limit + _HOOK_ATTEMPTS:
                 return None
             return RetryDecision(retry_at=utcnow() + timedelta(seconds=backoff_s(job.attempts - self.limit + 1)))
-        if isinstance(exception, LostRunError | WorkerLostError | asyncio.CancelledError):
+        if isinstance(exception, LostRunError):
+            # Putting it back is fenced: it changes nothing when another run has it, and loses nothing when none has.
+            return RetryDecision(retry_at=utcnow())
+        if isinstance(exception, WorkerLostError | asyncio.CancelledError):
             return None
         if self.is_final(exception, job):
             return None

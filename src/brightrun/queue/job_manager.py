@@ -110,11 +110,12 @@ class DurableJobManager(JobManager):
         await self._patiently("listen for new work", lambda: parent(on_notification=on_notification, queues=queues))
 
     async def _drop_lost_runs(self) -> None:
-        if not self.runs:
+        asked = dict(self.runs)  # Others start while the database answers; it does not speak of them.
+        if not asked:
             return
-        rows = await self.connector.execute_query_all_async(_STILL_HELD, ids=list(self.runs))
+        rows = await self.connector.execute_query_all_async(_STILL_HELD, ids=list(asked))
         found = {row["id"]: row for row in rows}
-        for job_id, (run, running) in list(self.runs.items()):
+        for job_id, (run, running) in asked.items():
             row = found.get(job_id)
             ours = row is not None and (
                 (row["attempts"], row["status"]) == (run.attempts + 1, "succeeded")  # run.complete()

@@ -86,14 +86,19 @@ async def _run_lane(
         )
         running = asyncio.create_task(worker.run(), name=f"worker {lane}")  # type: ignore[no-untyped-call]
         stopped = asyncio.create_task(stop.wait())
-        await asyncio.wait({running, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
-        if stop.is_set():
-            worker.stop()  # type: ignore[no-untyped-call]
         try:
+            await asyncio.wait({running, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if stop.is_set():
+                worker.stop()  # type: ignore[no-untyped-call]
             await running
+        except asyncio.CancelledError:
+            running.cancel()  # As good as a stop: running tasks finish or go back.
+            await asyncio.wait({running})
+            raise
         except Exception:
             logger.exception("a lane of the worker ended with an error", queue=lane)
+        finally:
+            stopped.cancel()
         if not stop.is_set():
             logger.warning("a lane of the worker ended by itself, starting it again", queue=lane)
             await _pause(stop, _RESTART_S)
