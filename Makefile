@@ -34,7 +34,7 @@ test-pg16: $(VENV)/.dev ## what touches the database, against PostgreSQL 16 give
 check: $(VENV)/.dev ## format, lint, types, import contract, OpenAPI and documentation drift
 	@$(BIN)/ruff format --check -q .
 	@$(BIN)/ruff check -q .
-	@$(BIN)/lint-imports --no-timing 2>&1 | tail -n 12
+	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/mypy
 	@$(BIN)/python scripts/reference.py --check
 
