@@ -13,6 +13,7 @@ import numpy.typing as npt
 from brightrun.formats.chat import ChatTokenizer
 from brightrun.formats.chat_errors import ChatError
 from brightrun.formats.errors import FormatError
+from brightrun.formats.fit import fit
 from brightrun.formats.reader import read_records
 from brightrun.formats.records import Record
 from brightrun.formats.run import DataFile, RunConfig
@@ -83,7 +84,7 @@ class _Findings:
         self._stream.write(json.dumps(row, ensure_ascii=False) + "\n")
         if severity == "error":
             self.errors += 1
-            self.first_error = self.first_error or f"line {line}: {message}"
+            self.first_error = self.first_error or f"line {line}: {message}".rstrip(".")
         finding = self.by_code.setdefault(code, _Finding(severity, message))
         finding.rows += 1
         finding.lost_tokens += lost_tokens
@@ -189,10 +190,20 @@ def _encode(record: Record, tokenizer: ChatTokenizer, max_length: int, findings:
         findings.add("warning", "nothing_trained", record.line, "no assistant text to learn from; not used", **where)
         return None
     try:
-        encoded = tokenizer.encode(record, max_length=max_length)
+        fitted = fit(tokenizer, record, max_length=max_length)
     except ChatError as error:
         findings.add("error", "template_refused", record.line, str(error), **where)
         return None
+    encoded = fitted.encoded
+    if fitted.left_out:
+        findings.add(
+            "warning",
+            "history_shortened",
+            record.line,
+            f"the oldest {fitted.left_out} messages left out, so that the answer fits into {max_length} tokens",
+            left_out=fitted.left_out,
+            **where,
+        )
     ids = np.asarray(encoded.input_ids, dtype=np.int32)
     trained = np.asarray(encoded.labels, dtype=np.int64) != -100
     trained[:1] = False
