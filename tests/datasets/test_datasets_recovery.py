@@ -359,9 +359,12 @@ def test_the_complete_issue_list_is_stored_and_the_scratch_file_goes(tmp_path: P
 
 
 @pytest.mark.slow
-def test_a_validation_survives_the_kill_of_its_worker(fresh_pg_urls: DatabaseUrls, live: Live, tmp_path: Path) -> None:
+@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGTERM])
+def test_a_validation_survives_the_end_of_its_worker(
+    fresh_pg_urls: DatabaseUrls, live: Live, tmp_path: Path, ending: signal.Signals
+) -> None:
     settings = live.settings.model_copy(update={"data": tmp_path})
-    content = chat_file(500, long=200_000)  # 100 MB: seconds of work
+    content = chat_file(400_000)  # seconds of work
 
     def start_worker() -> subprocess.Popen[bytes]:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("BRIGHTRUN_")}
@@ -382,7 +385,8 @@ def test_a_validation_survives_the_kill_of_its_worker(fresh_pg_urls: DatabaseUrl
         first = start_worker()
         try:
             wait_for(lambda: get(client, dataset_id)["validated_bytes"] > 0, what="progress")
-            os.kill(first.pid, signal.SIGKILL)
+            os.kill(first.pid, ending)
+            first.wait(30)
         finally:
             first.kill()
             first.wait()
@@ -394,6 +398,6 @@ def test_a_validation_survives_the_kill_of_its_worker(fresh_pg_urls: DatabaseUrl
             second.terminate()
             second.wait(30)
         assert dataset["status"] == "ready"
-        assert dataset["total_records"] == 500
+        assert dataset["total_records"] == 400_000
         notifications = data(client.get("/api/notifications"))["items"]
         assert [item["type"] for item in notifications] == ["dataset_ready"]

@@ -61,7 +61,7 @@ class DatasetCreate(BaseModel):
 class DatasetUpdate(BaseModel):
     """Only what is given changes; `description: null` removes it."""
 
-    name: Name | None = None
+    name: Name = ""
     description: Description | None = None
 
 

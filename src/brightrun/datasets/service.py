@@ -73,8 +73,6 @@ async def stats(session: AsyncSession, settings: Settings, workspace_id: UUID) -
 async def update(session: AsyncSession, dataset_id: UUID, changes: DatasetUpdate) -> Dataset:
     dataset = await get_for_update(session, dataset_id)
     given = changes.model_dump(exclude_unset=True)
-    if given.get("name", "") is None:
-        del given["name"]  # a dataset has a name; null leaves it
     before = {name: getattr(dataset, name) for name in given}
     for name, value in given.items():
         setattr(dataset, name, value)

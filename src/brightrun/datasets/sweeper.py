@@ -1,7 +1,10 @@
 """What nobody came back for: validations whose worker vanished, uploads never confirmed, the trash after its time."""
 
 import asyncio
+import re
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
@@ -24,6 +27,23 @@ _MOST_SWEEPS = 5
 _SILENT_HEARTBEATS = 3
 _SCRATCH_H = 24
 _PURGED = "purged"
+_PAGE = 100
+_UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_PLACE = re.compile(f"(?P<workspace>{_UUID})/{KIND}/(?P<dataset>{_UUID})/")
+
+
+async def _each(
+    platform: Platform, found: Sequence[tuple[UUID, UUID]], work: Callable[[Platform, UUID, UUID], Awaitable[None]]
+) -> int:
+    """Do `work` for each (workspace, dataset). A failure is logged and holds up no other; the answer is how many."""
+    failed = 0
+    for workspace_id, dataset_id in found:
+        try:
+            await work(platform, workspace_id, dataset_id)
+        except Exception:
+            failed += 1
+            log.exception("sweeping a dataset failed, it is tried again at the next run", dataset=str(dataset_id))
+    return failed
 
 
 @schedule("* * * * *", name="datasets.sweep_stuck")
@@ -35,24 +55,27 @@ async def sweep_stuck(platform: Platform) -> None:
     silent_since = utcnow() - timedelta(seconds=_SILENT_HEARTBEATS * max(platform.settings.stalled_worker_s, 1.0))
     async with platform.db.transaction() as session:
         found = await repository.stuck(session, silent_since)
-    for workspace_id, dataset_id in found:
-        async with platform.db.transaction(workspace_id=workspace_id) as session:
-            dataset = await repository.find(session, dataset_id, deleted=True, lock=True)
-            if dataset is None or dataset.status != DatasetStatus.VALIDATING:
-                continue
-            attempt = dataset.validation_attempt
-            if dataset.validation_sweeps >= _MOST_SWEEPS:
-                message = (
-                    f"The validation was started {_MOST_SWEEPS + 1} times and never ended; the worker's log says why. "
-                    "Validate the dataset again when the cause is mended."
-                )
-                values = {"status": DatasetStatus.ERROR, "error_code": "validation_lost", "error_message": message}
-                await finish(session, dataset_id, attempt, values)
-                log.error("gave up on a validation that never ends", dataset=str(dataset_id), attempt=attempt)
-                continue
-            await repository.count_sweep(session, dataset_id, attempt)
-            await request_validation(session, workspace_id, dataset_id, attempt)
-            log.warning("validation was silent, asked for it again", dataset=str(dataset_id), attempt=attempt)
+    await _each(platform, found, _revive)
+
+
+async def _revive(platform: Platform, workspace_id: UUID, dataset_id: UUID) -> None:
+    async with platform.db.transaction(workspace_id=workspace_id) as session:
+        dataset = await repository.find(session, dataset_id, deleted=True, lock=True)
+        if dataset is None or dataset.status != DatasetStatus.VALIDATING:
+            return
+        attempt = dataset.validation_attempt
+        if dataset.validation_sweeps >= _MOST_SWEEPS:
+            message = (
+                f"The validation was started {_MOST_SWEEPS + 1} times and never ended; the worker's log says why. "
+                "Validate the dataset again when the cause is mended."
+            )
+            values = {"status": DatasetStatus.ERROR, "error_code": "validation_lost", "error_message": message}
+            await finish(session, dataset_id, attempt, values)
+            log.error("gave up on a validation that never ends", dataset=str(dataset_id), attempt=attempt)
+            return
+        await repository.count_sweep(session, dataset_id, attempt)
+        await request_validation(session, workspace_id, dataset_id, attempt)
+        log.warning("validation was silent, asked for it again", dataset=str(dataset_id), attempt=attempt)
 
 
 @schedule("7,22,37,52 * * * *", name="datasets.sweep_uploads")
@@ -63,16 +86,14 @@ async def sweep_uploads(platform: Platform) -> None:
     while True:
         async with platform.db.transaction() as session:
             found = await repository.unconfirmed(session, before)
-        for workspace_id, dataset_id in found:
-            await _expire(platform, workspace_id, dataset_id, before, hours)
-        if len(found) < 100:
-            break
+        if await _each(platform, found, partial(_expire, before=before, hours=hours)) or len(found) < _PAGE:
+            break  # what failed would be found again at once; the next run tries it
     await asyncio.to_thread(platform.store.sweep_temporary, untouched_since=before)
     await _abort_strays(platform, before)
     await asyncio.to_thread(_clear_scratch, platform.settings.data / "scratch", utcnow() - timedelta(hours=_SCRATCH_H))
 
 
-async def _expire(platform: Platform, workspace_id: UUID, dataset_id: UUID, before: datetime, hours: int) -> None:
+async def _expire(platform: Platform, workspace_id: UUID, dataset_id: UUID, *, before: datetime, hours: int) -> None:
     async with platform.db.transaction(workspace_id=workspace_id) as session:
         dataset = await repository.find(session, dataset_id, deleted=True, lock=True)
         if dataset is None or dataset.status != DatasetStatus.UPLOADING or dataset.upload_renewed_at >= before:
@@ -93,13 +114,11 @@ async def _expire(platform: Platform, workspace_id: UUID, dataset_id: UUID, befo
 async def _abort_strays(platform: Platform, before: datetime) -> None:
     """Multipart uploads that belong to no dataset under way: of a creation that was rolled back, or replaced ones."""
     for upload in await asyncio.to_thread(platform.store.list_multiparts, started_before=before):
-        workspace, _, rest = upload.path.partition("/")
-        kind, _, rest = rest.partition("/")
-        if upload.bucket != Bucket.LORA_DATASETS or kind != KIND:
+        place = _PLACE.match(upload.path)
+        if upload.bucket != Bucket.LORA_DATASETS or place is None:
             continue
-        workspace_id, dataset_id = UUID(workspace), UUID(rest.partition("/")[0])
-        async with platform.db.transaction(workspace_id=workspace_id) as session:
-            dataset = await repository.find(session, dataset_id, deleted=True)
+        async with platform.db.transaction(workspace_id=UUID(place["workspace"])) as session:
+            dataset = await repository.find(session, UUID(place["dataset"]), deleted=True)
         if dataset is not None and _is_under_way(dataset, upload.upload_id, before):
             continue
         await asyncio.to_thread(platform.store.abort_multipart, upload.bucket, upload.path, upload.upload_id)
@@ -126,11 +145,10 @@ async def purge_deleted(platform: Platform) -> None:
     while True:
         async with platform.db.transaction() as session:
             found = await repository.purgeable(session, before, beyond)
-        for workspace_id, dataset_id in found:
-            await _purge(platform, workspace_id, dataset_id)
-            beyond = dataset_id
-        if len(found) < 100:
+        await _each(platform, found, _purge)
+        if len(found) < _PAGE:
             return
+        beyond = found[-1][1]
 
 
 async def _purge(platform: Platform, workspace_id: UUID, dataset_id: UUID) -> None:

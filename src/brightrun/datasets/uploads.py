@@ -81,7 +81,7 @@ async def renew(session: AsyncSession, platform: Platform, dataset_id: UUID) -> 
     Raises ConflictError when the file is in already, or was removed.
     """
     dataset = await get_for_update(session, dataset_id)
-    await _refuse_settled(platform, dataset)
+    _refuse_settled(dataset)
     status = await asyncio.to_thread(_status_or_new, platform, dataset)
     dataset.upload_id = status.upload_id
     dataset.upload_renewed_at = func.now()  # who goes on with an upload is not swept
@@ -136,7 +136,7 @@ async def request_validation(session: AsyncSession, workspace_id: UUID, dataset_
 async def cancel(session: AsyncSession, platform: Platform, dataset_id: UUID) -> Dataset:
     """Give the upload up: parts and file are removed, the dataset goes into the trash and cannot be restored."""
     dataset = await get_for_update(session, dataset_id)
-    await _refuse_settled(platform, dataset)
+    _refuse_settled(dataset)
     await asyncio.to_thread(remove_object, platform.store, dataset)
     dataset.status = DatasetStatus.ERROR
     dataset.error_code, dataset.error_message = "upload_cancelled", "The upload was cancelled."
@@ -208,8 +208,13 @@ async def _look_at_object(platform: Platform, dataset: Dataset) -> _Fault | None
         )
         return _Fault(ConflictError(message, code="object_missing"))
     stored, parts = await asyncio.to_thread(_stored_parts, platform, dataset)
-    progress = f" {stored} of {parts} parts have." if stored else ""
-    message = f"The file {dataset.file_name!r} has not arrived.{progress} Upload it to the end, then confirm again."
+    if stored and stored == parts:
+        next_step = f"All {parts} parts have, but were not put together: POST the upload's complete_url"
+    elif stored:
+        next_step = f"{stored} of {parts} parts have. Upload the rest"
+    else:
+        next_step = "Upload it"
+    message = f"The file {dataset.file_name!r} has not arrived. {next_step}, then confirm again."
     details = {"stored_parts": stored, "parts": parts}
     return _Fault(ConflictError(message, code="upload_incomplete", details=details))
 
@@ -226,7 +231,7 @@ async def _set_fault(session: AsyncSession, platform: Platform, dataset: Dataset
             await announce(own, await get(own, dataset.id, deleted=True, large=False))
 
 
-async def _refuse_settled(platform: Platform, dataset: Dataset) -> None:
+def _refuse_settled(dataset: Dataset) -> None:
     """An upload can be gone on with, or cancelled, until its file was accepted for validation."""
     if dataset.object_deleted_at is not None:
         raise removed(dataset)
