@@ -9,8 +9,8 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import psycopg
@@ -48,8 +48,7 @@ def anyio_backend() -> str:
 def shared_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One directory for all xdist processes of this run."""
     base = tmp_path_factory.getbasetemp()
-    directory = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
-    return directory
+    return base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
 
 
 @pytest.fixture(scope="session")
@@ -129,6 +128,12 @@ def cloned_database(admin: str, template: str) -> Iterator[DatabaseUrls]:
     finally:
         with _admin(admin) as connection:
             connection.execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)))
+
+
+@pytest.fixture(scope="session")
+def new_database(postgres_admin: str, template_database: str) -> Callable[[], AbstractContextManager[DatabaseUrls]]:
+    """Makes a migrated, empty database, for a room that wants one to itself for longer than a test."""
+    return lambda: cloned_database(postgres_admin, template_database)
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,7 @@ from brightrun.platform import Platform, derive_key
 from brightrun.queue.events import EventHub
 from brightrun.rooms import import_tables, import_tasks
 from brightrun.storage import api as storage_api
+from brightrun.training import api as training_api
 from brightrun.web import errors
 from brightrun.web import pages as web_pages
 from brightrun.web.assets import STATIC_URL, BuiltAssets
@@ -33,6 +34,7 @@ ROUTERS = (
     notifications_api.router,
     costs_api.router,
     datasets_api.router,
+    training_api.router,
     accounts_pages.router,
     oidc.router,
     storage_api.router,

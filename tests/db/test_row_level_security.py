@@ -30,6 +30,8 @@ LOOKUPS = {
     "lookup_stuck_datasets",
     "lookup_unconfirmed_datasets",
     "lookup_purgeable_datasets",
+    "lookup_host_jobs",
+    "lookup_startable_jobs",
 }
 NOT_OWNED = {"alembic_version", "rate_limits"}
 """Tables that belong to nobody."""

@@ -1,0 +1,158 @@
+"""JSON routes of training: estimate, start, watch, cancel, retry."""
+
+import asyncio
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Header, Query, Response
+
+from brightrun.accounts.context import Ctx, needs
+from brightrun.accounts.roles import Permission
+from brightrun.training import repository, series, service
+from brightrun.training.options import training_options
+from brightrun.training.schemas import (
+    EstimateIn,
+    JobCancel,
+    JobCreate,
+    JobData,
+    JobEventOut,
+    JobOut,
+    JobStats,
+    JobStatsData,
+    MetricsData,
+    PointOut,
+    SeriesOut,
+)
+from brightrun.training.tables import JobStatus, PresetId, SeriesKind, TrainingJob
+from brightrun.training.views import job_view, job_views
+from brightrun.web.http import Items, PageParams, Success, many, one
+
+router = APIRouter(tags=["training"])
+
+_READ = needs(Permission.JOBS_READ)
+_WRITE = needs(Permission.JOBS_WRITE)
+
+
+async def _one(ctx: Ctx, job: TrainingJob) -> Success[JobData]:
+    return one(JobData(job=await job_view(ctx.session, job)))
+
+
+@router.get("/api/training/options", **_READ)
+async def get_training_options(ctx: Ctx) -> Success[dict[str, Any]]:
+    """What can be chosen: presets in plain words, hyperparameters with ranges, GPU catalogue, base models."""
+    return one(await asyncio.to_thread(training_options, ctx.settings))
+
+
+@router.post("/api/jobs/estimate", **_READ)
+async def estimate_job(ctx: Ctx, body: EstimateIn) -> Success[dict[str, Any]]:
+    """Duration and cost of a configuration by the documented formula, with every input and part."""
+    return one(await service.make_estimate(ctx.session, ctx.settings, body))
+
+
+@router.post("/api/jobs", status_code=201, **_WRITE)
+async def create_job(
+    ctx: Ctx,
+    body: JobCreate,
+    response: Response,
+    idempotency_key: Annotated[
+        str | None, Header(alias="Idempotency-Key", description="Repeating a request with it starts nothing twice")
+    ] = None,
+) -> Success[JobData]:
+    """Start training on a dataset that is ready. A repeated Idempotency-Key answers 200 with the first job."""
+    job, new = await service.create(ctx.session, ctx.settings, ctx.principal, body, idempotency_key=idempotency_key)
+    if not new:
+        response.status_code = 200
+    return await _one(ctx, job)
+
+
+@router.get("/api/jobs", **_READ)
+async def list_jobs(
+    ctx: Ctx,
+    page: PageParams,
+    status: Annotated[list[JobStatus] | None, Query(description="May be repeated")] = None,
+    preset_id: PresetId | None = None,
+    dataset_id: UUID | None = None,
+    base_model: Annotated[str | None, Query(max_length=200)] = None,
+    search: Annotated[str | None, Query(max_length=255, description="Part of the job's or the dataset's name")] = None,
+    sort: Annotated[str, Query(description="created_at, name, status, cost, …; `-` in front: descending")] = (
+        "-created_at"
+    ),
+) -> Success[Items[JobOut]]:
+    """Jobs of the workspace, newest first. Attempts are left out: ask for one job to see them."""
+    rows, total = await service.list_jobs(
+        ctx.session,
+        page,
+        sort=sort,
+        statuses=status or (),
+        preset_id=preset_id,
+        dataset_id=dataset_id,
+        base_model=base_model,
+        search=search,
+    )
+    return many(await job_views(ctx.session, rows), total, page)
+
+
+@router.get("/api/jobs/stats", **_READ)
+async def job_stats(ctx: Ctx) -> Success[JobStatsData]:
+    """How many jobs by status. active: those that wait, resume or run."""
+    return one(JobStatsData(stats=JobStats(**await service.stats(ctx.session))))
+
+
+@router.get("/api/jobs/{job_id}", **_READ)
+async def get_job(ctx: Ctx, job_id: UUID) -> Success[JobData]:
+    return await _one(ctx, await service.get(ctx.session, job_id))
+
+
+@router.get("/api/jobs/{job_id}/metrics", **_READ)
+async def get_metrics(
+    ctx: Ctx,
+    job_id: UUID,
+    points: Annotated[int, Query(ge=10, le=5000, description="At most about so many points a curve")] = 500,
+) -> Success[MetricsData]:
+    """The curves, thinned so that every stretch keeps its lowest and its highest loss."""
+    await service.get(ctx.session, job_id)
+    answer = {}
+    for kind in SeriesKind:
+        rows, total = await series.series(ctx.session, job_id, kind, points=points)
+        answer[kind] = SeriesOut(
+            points=[PointOut.model_validate(dict(row)) for row in rows], total=total, downsampled=len(rows) < total
+        )
+    return one(MetricsData(series=answer))
+
+
+@router.get("/api/jobs/{job_id}/events", **_READ)
+async def list_job_events(
+    ctx: Ctx,
+    page: PageParams,
+    job_id: UUID,
+    type: Annotated[  # noqa: A002 (the field's word)
+        list[str] | None, Query(max_length=20, description="stage, checkpoint, sample, warning, log, …")
+    ] = None,
+    level: Literal["info", "warning", "error"] | None = None,
+    search: Annotated[str | None, Query(max_length=255)] = None,
+    order: Annotated[Literal["newest", "oldest"], Query()] = "newest",
+) -> Success[Items[JobEventOut]]:
+    """The job's log: what the trainer said, what its supervisor did."""
+    await service.get(ctx.session, job_id)
+    rows, total = await repository.list_events(
+        ctx.session,
+        job_id,
+        page=page,
+        types=type or (),
+        level=level,
+        search=search,
+        newest_first=order == "newest",
+    )
+    return many([JobEventOut.model_validate(row) for row in rows], total, page)
+
+
+@router.post("/api/jobs/{job_id}/cancel", **_WRITE)
+async def cancel_job(ctx: Ctx, job_id: UUID, body: JobCancel | None = None) -> Success[JobData]:
+    """Stop a job; what it cost is recorded. A running one saves a checkpoint first and is gone within a minute."""
+    return await _one(ctx, await service.cancel(ctx.session, job_id, body or JobCancel()))
+
+
+@router.post("/api/jobs/{job_id}/retry", **_WRITE)
+async def retry_job(ctx: Ctx, job_id: UUID) -> Success[JobData]:
+    """Go on with a failed, cancelled or interrupted job, from its last whole checkpoint."""
+    return await _one(ctx, await service.retry(ctx.session, job_id))

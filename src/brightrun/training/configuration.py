@@ -1,0 +1,99 @@
+"""From what a person asks for to what will run: preset, hyperparameters, device, base model; each checked and named."""
+
+import asyncio
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from brightrun.errors import ConflictError, InvalidInputError
+from brightrun.formats import base_models, hyperparameters
+from brightrun.formats.hyperparameters import HyperparameterError, Hyperparameters
+from brightrun.settings import Settings
+from brightrun.training.catalogue import GpuEntry, load_catalogue
+from brightrun.training.schemas import GpuConfigIn
+
+DEFAULT_BASE_MODEL = "tiny"
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """overrides: what the user set, typed. advice: field → a second look that it deserves. rules: what fired."""
+
+    preset_id: str
+    values: Hyperparameters
+    overrides: dict[str, Any]
+    gpu: GpuEntry
+    gpu_count: int
+    rules: list[str]
+
+    @property
+    def advice(self) -> dict[str, str]:
+        return hyperparameters.advice(self.values)
+
+    @property
+    def as_json(self) -> dict[str, Any]:
+        values: dict[str, Any] = msgspec.to_builtins(self.values)
+        return values
+
+
+def configure(
+    settings: Settings,
+    *,
+    preset_id: str,
+    overrides: dict[str, Any],
+    gpu_config: GpuConfigIn | None,
+    pairs: int | None = None,
+) -> Configuration:
+    """Check everything and answer all problems at once (InvalidInputError: field → messages).
+
+    pairs: training pairs of the dataset; with them the minimum-steps rule is shown as it will fire.
+    """
+    try:
+        preset = hyperparameters.preset_named(preset_id)
+        values = hyperparameters.build(preset.id, overrides)
+    except HyperparameterError as error:
+        details = {
+            "preset_id" if field == "preset" else f"hyperparameters.{field}": texts
+            for field, texts in error.problems.items()
+        }
+        raise InvalidInputError(
+            f"Some values are not allowed: {error}", code="validation_error", details=details
+        ) from error
+    catalogue = load_catalogue(settings)
+    gpu = catalogue.default() if gpu_config is None else catalogue.get(gpu_config.type)
+    count = 1 if gpu_config is None else gpu_config.count
+    if count > gpu.max_count:
+        raise InvalidInputError(
+            f"{gpu.title} is offered {gpu.max_count} at a time, not {count}",
+            code="validation_error",
+            details={"gpu_config.count": [f"at most {gpu.max_count}"]},
+        )
+    typed = {name: getattr(values, name) for name in overrides}
+    rules: list[str] = []
+    if pairs:
+        records = pairs - math.floor(pairs * values.heldout_fraction)
+        values, rules = hyperparameters.minimum_steps_rule(values, train_records=records, explicit=typed)
+    return Configuration(preset.id, values, typed, gpu, count, rules)
+
+
+async def check_base_model(settings: Settings, name: str) -> None:
+    """Raises InvalidInputError that says where was looked when nothing has this name."""
+
+    def look() -> None:
+        # A path from a user would be a way to read the server's disk: only names are taken.
+        base_models.resolve(
+            name, base_model_dir=settings.base_model_dir, allow_hub=settings.allow_hub, allow_paths=False
+        )
+
+    try:
+        await asyncio.to_thread(look)
+    except (base_models.ModelFolderError, OSError) as error:
+        raise InvalidInputError(str(error), code="validation_error", details={"base_model": [str(error)]}) from error
+
+
+def require_available(gpu: GpuEntry) -> None:
+    """Raises ConflictError with the reason when no job can run there."""
+    if reason := gpu.unavailable:
+        raise ConflictError(reason, code="gpu_unavailable", details={"gpu_config.type": [reason]})

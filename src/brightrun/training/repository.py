@@ -1,0 +1,137 @@
+"""SQL of jobs as people ask for them. A supervisor's is in `supervisor/claims.py`, that of curves in `series.py`."""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, func, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from brightrun.datasets.tables import Dataset
+from brightrun.training.tables import ACTIVE, JobEvent, JobStatus, TrainingAttempt, TrainingJob
+from brightrun.web.http import Page
+
+SORTS: dict[str, Any] = {
+    "created_at": TrainingJob.created_at,
+    "updated_at": TrainingJob.updated_at,
+    "started_at": TrainingJob.started_at,
+    "completed_at": TrainingJob.completed_at,
+    "name": func.lower(TrainingJob.name),
+    "status": TrainingJob.status,
+    "progress": TrainingJob.progress,
+    "cost": TrainingJob.current_cost,
+    "heldout_loss": TrainingJob.heldout_loss_adapter,
+}
+
+
+async def find(session: AsyncSession, job_id: UUID, *, lock: bool = False) -> TrainingJob | None:
+    query = select(TrainingJob).where(TrainingJob.id == job_id).execution_options(populate_existing=True)
+    return (await session.execute(query.with_for_update() if lock else query)).scalar_one_or_none()
+
+
+async def by_idempotency_key(session: AsyncSession, key: str) -> TrainingJob | None:
+    return (await session.execute(select(TrainingJob).where(TrainingJob.idempotency_key == key))).scalar_one_or_none()
+
+
+async def list_page(
+    session: AsyncSession,
+    *,
+    page: Page,
+    order: ColumnElement[Any],
+    statuses: Sequence[JobStatus] = (),
+    preset_id: str | None = None,
+    dataset_id: UUID | None = None,
+    base_model: str | None = None,
+    search: str | None = None,
+) -> tuple[Sequence[TrainingJob], int]:
+    """One page, and how many there are in all."""
+    where: list[ColumnElement[bool]] = []
+    if statuses:
+        where.append(TrainingJob.status.in_(statuses))
+    if preset_id is not None:
+        where.append(TrainingJob.preset_id == preset_id)
+    if dataset_id is not None:
+        where.append(TrainingJob.dataset_id == dataset_id)
+    if base_model is not None:
+        where.append(TrainingJob.base_model == base_model)
+    if search:
+        named = select(Dataset.id).where(Dataset.name.icontains(search, autoescape=True))
+        where.append(or_(TrainingJob.name.icontains(search, autoescape=True), TrainingJob.dataset_id.in_(named)))
+    total = await session.scalar(select(func.count()).select_from(TrainingJob).where(*where)) or 0
+    rows = await session.scalars(
+        select(TrainingJob)
+        .where(*where)
+        .order_by(order.nulls_last(), TrainingJob.id.desc())
+        .offset(page.offset)
+        .limit(page.limit)
+    )
+    return rows.all(), total
+
+
+async def counts(session: AsyncSession) -> dict[JobStatus, int]:
+    rows = await session.execute(select(TrainingJob.status, func.count()).group_by(TrainingJob.status))
+    return {**dict.fromkeys(JobStatus, 0), **{JobStatus(status): number for status, number in rows}}
+
+
+async def active_count(session: AsyncSession) -> int:
+    """Jobs at work now."""
+    query = select(func.count()).select_from(TrainingJob).where(TrainingJob.status.in_(ACTIVE))
+    return await session.scalar(query) or 0
+
+
+async def using_dataset(session: AsyncSession, dataset_id: UUID) -> Sequence[TrainingJob]:
+    """Jobs that still need the dataset, oldest first."""
+    needing = (*ACTIVE, JobStatus.QUEUED, JobStatus.INTERRUPTED, JobStatus.PAUSED)
+    query = select(TrainingJob).where(TrainingJob.dataset_id == dataset_id, TrainingJob.status.in_(needing))
+    return (await session.scalars(query.order_by(TrainingJob.queued_at))).all()
+
+
+async def datasets(session: AsyncSession, ids: set[UUID]) -> dict[UUID, Dataset]:
+    """Deleted ones too: their jobs still name them."""
+    rows = await session.scalars(select(Dataset).where(Dataset.id.in_(ids)))
+    return {row.id: row for row in rows}
+
+
+async def attempts(session: AsyncSession, job_id: UUID) -> Sequence[TrainingAttempt]:
+    query = select(TrainingAttempt).where(TrainingAttempt.job_id == job_id).order_by(TrainingAttempt.n)
+    return (await session.scalars(query.execution_options(populate_existing=True))).all()
+
+
+async def queue_position(session: AsyncSession, job: TrainingJob) -> int:
+    """1 for the next of this workspace's waiting jobs."""
+    ahead = await session.scalar(
+        select(func.count())
+        .select_from(TrainingJob)
+        .where(
+            TrainingJob.status == JobStatus.QUEUED,
+            or_(
+                TrainingJob.queued_at < job.queued_at,
+                (TrainingJob.queued_at == job.queued_at) & (TrainingJob.id < job.id),
+            ),
+        )
+    )
+    return (ahead or 0) + 1
+
+
+async def list_events(
+    session: AsyncSession,
+    job_id: UUID,
+    *,
+    page: Page,
+    types: Sequence[str] = (),
+    level: str | None = None,
+    search: str | None = None,
+    newest_first: bool = True,
+) -> tuple[Sequence[JobEvent], int]:
+    where: list[ColumnElement[bool]] = [JobEvent.job_id == job_id]
+    if types:
+        where.append(JobEvent.type.in_(types))
+    if level is not None:
+        where.append(JobEvent.level == level)
+    if search:
+        where.append(JobEvent.message.icontains(search, autoescape=True))
+    total = await session.scalar(select(func.count()).select_from(JobEvent).where(*where)) or 0
+    columns = (JobEvent.recorded_at, JobEvent.id)
+    order = [column.desc() for column in columns] if newest_first else [column.asc() for column in columns]
+    rows = await session.scalars(select(JobEvent).where(*where).order_by(*order).offset(page.offset).limit(page.limit))
+    return rows.all(), total

@@ -1,0 +1,241 @@
+"""What the training API takes and gives. Recorded money is USD as text; an estimate is a number."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+from brightrun.costs.schemas import Usd
+from brightrun.datasets.schemas import Name
+from brightrun.training.tables import EventSource, JobStage, JobStatus, Outcome, PresetId, SeriesKind
+
+
+def _storable(text: str) -> str:
+    if "\x00" in text:
+        raise ValueError("must not contain NUL characters")
+    return text
+
+
+class GpuConfigIn(BaseModel):
+    """type: an id of the GPU catalogue. count: devices."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    type: Annotated[str, StringConstraints(min_length=1, max_length=100), AfterValidator(_storable)]
+    count: Annotated[int, Field(ge=1, le=8)] = 1
+
+
+HyperparameterValue = bool | int | float | str | list[str]
+Overrides = Annotated[
+    dict[str, HyperparameterValue],
+    Field(max_length=64, description="On top of the preset; names and ranges: GET /api/training/options"),
+]
+PresetName = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=50),
+    Field(description="conservative, balanced, aggressive or custom; fast and quality are understood too"),
+]
+BaseModelName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
+
+
+class EstimateIn(BaseModel):
+    """Give a dataset, or the numbers that matter of one. Without gpu_config: this machine."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    dataset_id: UUID | None = None
+    training_pairs: Annotated[int | None, Field(ge=1, le=1_000_000_000)] = None
+    tokens: Annotated[int | None, Field(ge=1, le=1_000_000_000_000)] = None
+    preset_id: PresetName = "balanced"
+    hyperparameters: Overrides = {}
+    gpu_config: GpuConfigIn | None = None
+    method: Literal["documented"] = "documented"
+
+
+class JobCreate(BaseModel):
+    """base_model: `tiny`, `tiny-random`, a folder's name below the base-model directory, or a hub id."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    dataset_id: UUID
+    preset_id: PresetName = "balanced"
+    hyperparameters: Overrides = {}
+    gpu_config: GpuConfigIn | None = None
+    base_model: BaseModelName | None = None
+    name: Name | None = None
+    seed: Annotated[int | None, Field(ge=0, le=4_294_967_295)] = None
+
+
+CancelReason = Literal[
+    "loss_not_decreasing", "cost_too_high", "wrong_configuration", "testing", "better_results_elsewhere",
+    "client_request", "no_longer_needed", "other",
+]  # fmt: skip
+
+
+class JobCancel(BaseModel):
+    """reason: one of the list, or words of your own."""
+
+    reason: Annotated[
+        str | None,
+        StringConstraints(strip_whitespace=True, max_length=200),
+        AfterValidator(_storable),
+        Field(examples=list(CancelReason.__args__)),
+    ] = None
+    note: Annotated[str | None, StringConstraints(max_length=2000), AfterValidator(_storable)] = None
+
+
+class AttemptOut(BaseModel):
+    """One trainer process. seconds and cost_usd of a running one are up to now."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    n: int
+    started_at: datetime
+    ended_at: datetime | None
+    exit_code: int | None
+    outcome: Outcome | None
+    reason: str | None
+    message: str | None
+    checkpoint_before: int
+    checkpoint_after: int | None
+    seconds: float
+    cost_usd: Usd
+
+
+class DatasetRef(BaseModel):
+    id: UUID
+    name: str
+    format: str | None
+    total_training_pairs: int | None
+    total_tokens: int | None
+    deleted: bool
+
+
+class JobOut(BaseModel):
+    """One job.
+
+    progress: percent, never goes back. eta_seconds: from the measured rate; null where none is known yet.
+    cost_usd: up to now, exact to the second; final_cost_usd once it has ended. promise: the estimate at creation.
+    metrics: the latest point of the curves. cancelling: asked to stop, not stopped yet.
+    can: what may be done with it now. attempts: null in lists. waiting_reason: why it has not started.
+    train_loss_first, _last: per trained token, over the first and last tenth of the steps. heldout_loss_*: per trained
+    token of conversations that training never saw; heldout_conversations, heldout_tokens are their n.
+    """
+
+    id: UUID
+    name: str
+    status: JobStatus
+    stage: JobStage | None
+    progress: float
+    step: int
+    total_steps: int | None
+    epoch: float
+    total_epochs: int
+    eta_seconds: float | None
+    cost_usd: Usd
+    final_cost_usd: Usd | None
+    price_per_hour_usd: Usd
+    cancelling: bool
+    waiting_reason: str | None
+    queue_position: int | None = None
+    can: dict[str, bool]
+
+    dataset_id: UUID
+    dataset: DatasetRef
+    preset_id: PresetId
+    base_model: str
+    seed: int
+    hyperparameters: dict[str, Any]
+    overrides: dict[str, Any]
+    rules_fired: list[str]
+    gpu_config: dict[str, Any]
+    promise: dict[str, Any]
+
+    metrics: dict[str, Any] | None
+    training_loss: float | None
+    validation_loss: float | None
+    tokens_per_s: float | None
+    train_loss_first: float | None
+    train_loss_last: float | None
+    heldout_loss_base: float | None
+    heldout_loss_adapter: float | None
+    heldout_conversations: int | None
+    heldout_tokens: int | None
+    checkpoint_step: int
+    model_id: UUID | None
+
+    error_code: str | None
+    error_message: str | None
+    error_advice: str | None
+    error_evidence: str | None
+    cancel_reason: str | None
+    cancel_note: str | None
+
+    created_by: UUID | None
+    created_at: datetime
+    updated_at: datetime
+    queued_at: datetime
+    started_at: datetime | None
+    trained_at: datetime | None
+    completed_at: datetime | None
+    next_attempt_at: datetime | None
+    attempts: list[AttemptOut] | None = None
+
+
+class JobData(BaseModel):
+    job: JobOut
+
+
+class JobStats(BaseModel):
+    total: int
+    by_status: dict[JobStatus, int]
+    active: int
+
+
+class JobStatsData(BaseModel):
+    stats: JobStats
+
+
+class PointOut(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+    step: int
+    epoch: float
+    training_loss: float | None
+    validation_loss: float | None
+    learning_rate: float | None
+    gradient_norm: float | None
+    trained_tokens: int | None
+    throughput: float | None
+    memory_bytes: int | None
+    gpu_memory_bytes: int | None
+    recorded_at: datetime
+
+
+class SeriesOut(BaseModel):
+    """total: points there are; with more than asked for, each stretch keeps its lowest and its highest loss."""
+
+    points: list[PointOut]
+    total: int
+    downsampled: bool
+
+
+class MetricsData(BaseModel):
+    """train: one point an optimiser step. heldout: one an evaluation, step 0 being the untouched base model."""
+
+    series: dict[SeriesKind, SeriesOut]
+
+
+class JobEventOut(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+    id: UUID
+    source: EventSource
+    seq: int
+    attempt: int
+    type: str
+    level: Literal["info", "warning", "error"]
+    message: str
+    details: dict[str, Any]
+    recorded_at: datetime

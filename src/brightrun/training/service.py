@@ -1,0 +1,335 @@
+"""The rules of training jobs: create, look up, cancel, retry, complete. What runs them is in `supervisor/`.
+
+Functions take the transaction they work in; row-level security has narrowed it to one workspace.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import orjson
+from sqlalchemy import func, select, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from brightrun.accounts.signin import Principal
+from brightrun.audit.service import record as audit
+from brightrun.clock import utcnow
+from brightrun.datasets import service as datasets
+from brightrun.datasets.tables import Dataset, DatasetStatus
+from brightrun.errors import ConflictError, InvalidInputError, NotFoundError
+from brightrun.formats.hyperparameters import total_steps
+from brightrun.ids import uuid7
+from brightrun.notifications.tables import NotificationType
+from brightrun.queue import enqueue
+from brightrun.settings import Settings
+from brightrun.training import endings, estimate, repository
+from brightrun.training.changes import announce, note
+from brightrun.training.configuration import (
+    DEFAULT_BASE_MODEL,
+    Configuration,
+    check_base_model,
+    configure,
+    require_available,
+)
+from brightrun.training.schemas import EstimateIn, JobCancel, JobCreate
+from brightrun.training.tables import ACTIVE, ENDED, WAITING, JobStatus, TrainingJob
+from brightrun.web.http import Page, pick_sort
+
+REGISTER_TASK = "models.register"
+"""Stores a finished run as a model and calls `complete_job`; it lives in the models room, one floor up."""
+RETRYABLE = (JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.INTERRUPTED)
+
+
+async def get(session: AsyncSession, job_id: UUID, *, lock: bool = False) -> TrainingJob:
+    """NotFoundError: absent or foreign."""
+    job = await repository.find(session, job_id, lock=lock)
+    if job is None:
+        raise NotFoundError("There is no such training job")
+    return job
+
+
+async def list_jobs(
+    session: AsyncSession, page: Page, *, sort: str = "-created_at", **filters: Any
+) -> tuple[Sequence[TrainingJob], int]:
+    """One page, and how many there are in all; filters as `repository.list_page`."""
+    return await repository.list_page(session, page=page, order=pick_sort(sort, repository.SORTS), **filters)
+
+
+# --- estimate and create --------------------------------------------------------------------------------------------
+
+
+async def make_estimate(session: AsyncSession, settings: Settings, body: EstimateIn) -> dict[str, Any]:
+    """The promise for a configuration, before it is started."""
+    if body.dataset_id is not None:
+        dataset = await datasets.get(session, body.dataset_id, large=False)
+        work = _workload(dataset)
+    else:
+        work = estimate.workload(pairs=body.training_pairs, tokens=body.tokens)
+    configuration = configure(
+        settings, preset_id=body.preset_id, overrides=body.hyperparameters, gpu_config=body.gpu_config, pairs=work.pairs
+    )
+    return _promise(work, configuration)
+
+
+def _workload(dataset: Dataset) -> estimate.Workload:
+    return estimate.workload(
+        pairs=dataset.total_training_pairs,
+        tokens=dataset.total_tokens,
+        tokens_source=dataset.tokens_source,
+        dataset_name=dataset.name,
+    )
+
+
+def _promise(work: estimate.Workload, configuration: Configuration) -> dict[str, Any]:
+    values = configuration.values
+    promise = estimate.documented(
+        work,
+        batch_size=values.batch_size,
+        epochs=values.epochs,
+        gpu=configuration.gpu,
+        count=configuration.gpu_count,
+    )
+    return promise | {
+        "preset_id": configuration.preset_id,
+        "hyperparameters": configuration.as_json,
+        "rules_fired": configuration.rules,
+        "advice": configuration.advice,
+        "available": configuration.gpu.unavailable is None,
+    }
+
+
+async def create(
+    session: AsyncSession, settings: Settings, principal: Principal, body: JobCreate, *, idempotency_key: str | None
+) -> tuple[TrainingJob, bool]:
+    """A queued job, and whether it is new: the same key gives the same job.
+
+    Raises ConflictError while the dataset is not ready for training, when the device cannot be had, or when the key
+    was used for something else; InvalidInputError names every field at once.
+    """
+    digest = hashlib.sha256(orjson.dumps(body.model_dump(mode="json"), option=orjson.OPT_SORT_KEYS)).hexdigest()
+    if idempotency_key is not None:
+        earlier = await _earlier(session, principal, idempotency_key, digest)
+        if earlier is not None:
+            return earlier, False
+    # Locked: it must not be deleted or validated anew between this look and the commit.
+    dataset = await datasets.get_for_update(session, body.dataset_id)
+    _require_ready(dataset)
+    assert dataset.sha256 is not None
+    overrides = dict(body.hyperparameters)
+    if body.seed is not None:
+        overrides["seed"] = body.seed
+    work = _workload(dataset)
+    configuration = configure(
+        settings, preset_id=body.preset_id, overrides=overrides, gpu_config=body.gpu_config, pairs=work.pairs
+    )
+    require_available(configuration.gpu)
+    base_model = body.base_model or DEFAULT_BASE_MODEL
+    await check_base_model(settings, base_model)
+    values, gpu, count = configuration.values, configuration.gpu, configuration.gpu_count
+    job = TrainingJob(
+        id=uuid7(),
+        workspace_id=principal.workspace_id,
+        created_by=principal.user_id,
+        dataset_id=dataset.id,
+        dataset_sha256=dataset.sha256,
+        name=body.name or f"{dataset.name} – {configuration.preset_id}"[:255],
+        preset_id=configuration.preset_id,
+        base_model=base_model,
+        seed=values.seed,
+        overrides=configuration.overrides,
+        hyperparameters=configuration.as_json,
+        rules_fired=configuration.rules,
+        gpu_config=gpu.frozen(count),
+        price_per_hour=(gpu.price_per_gpu_hour_usd * count).quantize(Decimal("0.000001")),
+        estimate=_promise(work, configuration),
+        idempotency_key=idempotency_key,
+        request_hash=digest,
+        status=JobStatus.QUEUED,
+        total_epochs=values.epochs,
+        total_steps=total_steps(values, _train_records(work.pairs, values.heldout_fraction)),
+        executor=gpu.executor,
+    )
+    session.add(job)
+    await session.flush()
+    await session.refresh(job)
+    await note(session, job, "queued", "The job waits to be started.")
+    await audit(session, "job.created", "job", job.id, {"name": job.name, "dataset_id": str(dataset.id)})
+    await endings.tell(
+        session, job, NotificationType.JOB_QUEUED, "Training queued", f"on the dataset {dataset.name}.", once="queued"
+    )
+    await announce(session, job, "job.created")
+    return job, True
+
+
+def _train_records(pairs: int, heldout_fraction: float) -> int:
+    return max(1, round(pairs * (1 - heldout_fraction)))
+
+
+async def _earlier(session: AsyncSession, principal: Principal, key: str, digest: str) -> TrainingJob | None:
+    """The job that this key made; holds the key until the transaction ends, so that two requests cannot both."""
+    if not 1 <= len(key) <= 255 or not key.isprintable():
+        raise InvalidInputError(
+            "The Idempotency-Key must have 1 to 255 printable characters",
+            code="validation_error",
+            details={"Idempotency-Key": ["1 to 255 printable characters"]},
+        )
+    await session.execute(
+        text("select pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": f"job {principal.workspace_id} {key}"}
+    )
+    job = await repository.by_idempotency_key(session, key)
+    if job is not None and job.request_hash != digest:
+        raise ConflictError(
+            f"The Idempotency-Key was used for another request: it made the job {job.name!r}. Use a new key",
+            code="idempotency_key_reused",
+            details={"job_id": str(job.id)},
+        )
+    return job
+
+
+def _require_ready(dataset: Dataset) -> None:
+    if dataset.status == DatasetStatus.READY and dataset.training_ready and dataset.sha256 is not None:
+        return
+    match DatasetStatus(dataset.status):
+        case DatasetStatus.UPLOADING:
+            reason = "its upload is not finished: upload the file and confirm it first"
+        case DatasetStatus.VALIDATING:
+            reason = "it is being validated: try again when it is ready"
+        case DatasetStatus.ERROR:
+            reason = f"it has errors: {dataset.error_message}"
+        case DatasetStatus.READY:
+            reason = "it has nothing to train on" if not dataset.total_training_pairs else (
+                f"records of the format {dataset.format} are read and validated, but not trained on yet"
+            )  # fmt: skip
+    raise ConflictError(
+        f"The dataset {dataset.name!r} is not ready for training: {reason}",
+        code="dataset_not_ready",
+        details={"status": dataset.status, "training_ready": dataset.training_ready},
+    )
+
+
+# --- what people do with a job --------------------------------------------------------------------------------------
+
+
+async def cancel(session: AsyncSession, job_id: UUID, body: JobCancel) -> TrainingJob:
+    """Stop it: at once when nothing runs, else its supervisor does so soon. Repeating it is harmless."""
+    job = await get(session, job_id, lock=True)
+    if job.status == JobStatus.CANCELLED or (job.cancel_requested_at is not None and job.status not in ENDED):
+        return job
+    if job.status in ENDED:
+        raise ConflictError(f"The job is {job.status} already; there is nothing to cancel", code="job_ended")
+    if job.trained_at is not None:
+        raise ConflictError(
+            "Training is done and paid for; the model is being stored. Delete the model afterwards if you do not "
+            "want it",
+            code="job_trained",
+        )
+    job.cancel_requested_at = utcnow()
+    job.cancel_reason, job.cancel_note = body.reason, body.note
+    await session.flush()
+    await audit(session, "job.cancelled", "job", job.id, {"reason": body.reason, "note": body.note})
+    if job.status in ACTIVE:
+        await note(session, job, "cancel_requested", "Asked to stop.", details={"reason": body.reason})
+        await announce(session, job)
+    else:
+        await endings.cancelled(session, job)
+    return await get(session, job_id)
+
+
+async def retry(session: AsyncSession, job_id: UUID) -> TrainingJob:
+    """Go on from the last whole checkpoint, or from the start where there is none, with the same configuration."""
+    job = await get(session, job_id, lock=True)
+    if job.status not in RETRYABLE:
+        raise ConflictError(f"The job is {job.status}; only a job that stopped can be retried", code="not_retryable")
+    if job.trained_at is None and job.run_dir is None:
+        dataset = await repository.datasets(session, {job.dataset_id})
+        found = dataset.get(job.dataset_id)
+        if found is None or found.deleted_at is not None:
+            raise ConflictError("Its dataset was deleted; restore it first", code="dataset_deleted")
+    job.error_code = job.error_message = job.error_advice = job.error_evidence = None
+    job.cancel_requested_at = job.cancel_reason = job.cancel_note = None
+    job.completed_at = job.final_cost = job.next_attempt_at = job.waiting_reason = None
+    job.fruitless = job.own_failures = 0
+    job.queued_at = utcnow()
+    if job.trained_at is not None:
+        # The trainer was done; only storing the model failed.
+        job.status = JobStatus.RUNNING
+        await enqueue(session, REGISTER_TASK, job_id=job.id, workspace_id=job.workspace_id)
+    else:
+        job.status = JobStatus.QUEUED
+    await session.flush()
+    where = f"from step {job.checkpoint_step}" if job.checkpoint_step else "from the start"
+    await note(session, job, "retried", f"Retried by hand; it goes on {where}.")
+    await audit(session, "job.retried", "job", job.id, {"checkpoint_step": job.checkpoint_step})
+    await announce(session, job)
+    return await get(session, job_id)
+
+
+async def stats(session: AsyncSession) -> dict[str, Any]:
+    by_status = await repository.counts(session)
+    return {
+        "total": sum(by_status.values()),
+        "by_status": by_status,
+        "active": sum(by_status[status] for status in (*ACTIVE, *WAITING)),
+    }
+
+
+async def active_jobs(session: AsyncSession) -> int:
+    """Jobs of the workspace that are at work now, for the page header."""
+    return await repository.active_count(session)
+
+
+# --- what the models room calls -------------------------------------------------------------------------------------
+
+
+async def complete_job(session: AsyncSession, job_id: UUID, artifact_id: UUID) -> bool:
+    """The run's adapter is stored as the model `artifact_id`: the job is `completed`, and everyone is told.
+
+    Call it in the transaction that writes the model. False when the job is completed already (nothing changes).
+    Raises NotFoundError; ConflictError for a job whose trainer is not done.
+    """
+    job = await get(session, job_id, lock=True)
+    if job.status == JobStatus.COMPLETED:
+        return False
+    if job.trained_at is None or job.status != JobStatus.RUNNING:
+        raise ConflictError(f"The job is {job.status} and has no finished run to complete", code="job_not_trained")
+    await endings.completed(session, job, artifact_id)
+    return True
+
+
+async def fail_storing(session: AsyncSession, job_id: UUID, *, code: str, message: str) -> bool:
+    """The run is done, but its model could not be stored: the job is `failed`; a retry stores it again.
+
+    False when the job has ended otherwise meanwhile.
+    """
+    job = await get(session, job_id, lock=True)
+    if job.trained_at is None or job.status != JobStatus.RUNNING:
+        return False
+    await endings.failed(
+        session, job, code=code, message=f"The adapter is trained, but could not be stored: {message}",
+        advice="Retry the job when the cause is gone: it is stored then, and not trained again.",
+    )  # fmt: skip
+    return True
+
+
+# --- what the datasets room asks ------------------------------------------------------------------------------------
+
+
+async def dataset_is_in_use(session: AsyncSession, dataset: Dataset) -> str | None:
+    """Why a dataset may not be deleted now."""
+    jobs = await repository.using_dataset(session, dataset.id)
+    if not jobs:
+        return None
+    first = jobs[0]
+    more = f" and {len(jobs) - 1} more" if len(jobs) > 1 else ""
+    return f"The training job {first.name!r} ({first.status}){more} uses this dataset. Wait for it, or cancel it."
+
+
+datasets.deletion_guards.append(dataset_is_in_use)
+
+
+async def jobs_of_dataset(session: AsyncSession, dataset_id: UUID) -> int:
+    """How many jobs ever used it."""
+    query = select(func.count()).select_from(TrainingJob).where(TrainingJob.dataset_id == dataset_id)
+    return await session.scalar(query) or 0

@@ -1,0 +1,128 @@
+"""A job as clients see it: the row, with what follows from it."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from brightrun.clock import utcnow
+from brightrun.costs.service import to_usd
+from brightrun.datasets.tables import Dataset
+from brightrun.training import repository
+from brightrun.training.changes import eta_seconds
+from brightrun.training.schemas import AttemptOut, DatasetRef, JobOut
+from brightrun.training.service import RETRYABLE
+from brightrun.training.tables import ENDED, JobStatus, Outcome, TrainingAttempt, TrainingJob
+
+
+def attempt_cost(price_per_hour: Decimal, seconds: Decimal) -> Decimal:
+    """USD of so many seconds of the whole machine, to a millionth."""
+    return to_usd(price_per_hour * seconds / 3600)
+
+
+async def job_view(session: AsyncSession, job: TrainingJob) -> JobOut:
+    """One job with its attempts and its place in the queue."""
+    datasets = await repository.datasets(session, {job.dataset_id})
+    view = _view(job, datasets[job.dataset_id])
+    view.attempts = [_attempt(job, row) for row in await repository.attempts(session, job.id)]
+    if job.status == JobStatus.QUEUED:
+        view.queue_position = await repository.queue_position(session, job)
+    return view
+
+
+async def job_views(session: AsyncSession, jobs: Sequence[TrainingJob]) -> list[JobOut]:
+    """Without attempts."""
+    datasets: dict[UUID, Dataset] = await repository.datasets(session, {job.dataset_id for job in jobs})
+    return [_view(job, datasets[job.dataset_id]) for job in jobs]
+
+
+def _view(job: TrainingJob, dataset: Dataset) -> JobOut:
+    metrics = job.current_metrics or {}
+    ended = job.status in ENDED
+    return JobOut(
+        id=job.id,
+        name=job.name,
+        status=JobStatus(job.status),
+        stage=job.stage,
+        progress=float(job.progress),
+        step=job.current_step,
+        total_steps=job.total_steps,
+        epoch=job.current_epoch,
+        total_epochs=job.total_epochs,
+        eta_seconds=eta_seconds(job),
+        cost_usd=job.current_cost,
+        final_cost_usd=job.final_cost,
+        price_per_hour_usd=job.price_per_hour,
+        cancelling=job.cancel_requested_at is not None and not ended,
+        waiting_reason=job.waiting_reason,
+        can={
+            "cancel": not ended and job.cancel_requested_at is None and job.trained_at is None,
+            "retry": job.status in RETRYABLE,
+        },
+        dataset_id=job.dataset_id,
+        dataset=DatasetRef(
+            id=dataset.id,
+            name=dataset.name,
+            format=dataset.format,
+            total_training_pairs=dataset.total_training_pairs,
+            total_tokens=dataset.total_tokens,
+            deleted=dataset.deleted_at is not None,
+        ),
+        preset_id=job.preset_id,
+        base_model=job.base_model,
+        seed=job.seed,
+        hyperparameters=job.hyperparameters,
+        overrides=job.overrides,
+        rules_fired=job.rules_fired,
+        gpu_config=job.gpu_config,
+        promise=job.estimate,
+        metrics=job.current_metrics,
+        training_loss=metrics.get("loss"),
+        validation_loss=metrics.get("heldout_loss"),
+        tokens_per_s=metrics.get("tokens_per_s"),
+        train_loss_first=job.train_loss_first,
+        train_loss_last=job.train_loss_last,
+        heldout_loss_base=job.heldout_loss_base,
+        heldout_loss_adapter=job.heldout_loss_adapter,
+        heldout_conversations=job.heldout_conversations,
+        heldout_tokens=job.heldout_tokens,
+        checkpoint_step=job.checkpoint_step,
+        model_id=job.artifact_id,
+        error_code=job.error_code,
+        error_message=job.error_message,
+        error_advice=job.error_advice,
+        error_evidence=job.error_evidence,
+        cancel_reason=job.cancel_reason,
+        cancel_note=job.cancel_note,
+        created_by=job.created_by,
+        created_at=job.created_at,
+        updated_at=job.updated_at,
+        queued_at=job.queued_at,
+        started_at=job.started_at,
+        trained_at=job.trained_at,
+        completed_at=job.completed_at,
+        next_attempt_at=job.next_attempt_at,
+    )
+
+
+def _attempt(job: TrainingJob, row: TrainingAttempt, now: datetime | None = None) -> AttemptOut:
+    seconds = row.seconds
+    if seconds is None:
+        seconds = Decimal(str(max(0.0, ((now or utcnow()) - row.started_at).total_seconds()))).quantize(
+            Decimal("0.001")
+        )
+    return AttemptOut(
+        n=row.n,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        exit_code=row.exit_code,
+        outcome=Outcome(row.outcome) if row.outcome else None,
+        reason=row.reason,
+        message=row.message,
+        checkpoint_before=row.checkpoint_before,
+        checkpoint_after=row.checkpoint_after,
+        seconds=float(seconds),
+        cost_usd=row.cost if row.cost is not None else attempt_cost(job.price_per_hour, seconds),
+    )
