@@ -10,6 +10,7 @@ from brightrun.formats.lines import ByteSource
 from brightrun.formats.objects import ObjectReader
 from brightrun.formats.reading import Reading, json_type, shown, take_id
 from brightrun.formats.registry import FORMATS, Format, Object
+from brightrun.formats.texts import PAIR_FIELDS
 from brightrun.formats.v4 import enriched_id, read_pair
 
 _OPENED: dict[Layout, Callable[[Path], bool]] = {
@@ -178,7 +179,7 @@ class Document:
             else:
                 read_pair(pair, reading, conversation_id)
 
-        self._object.read_with(reading, value.data, value.length, read, value.first_line)
+        self._object.read_with(reading, value.data, value.length, read, PAIR_FIELDS, value.first_line)
         self.pairs += 1
         self.with_target += len(reading.records)
         return reading

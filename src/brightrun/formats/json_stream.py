@@ -21,7 +21,7 @@ _SPACE = re.compile(rb"[ \t\r\n]*+")
 _SCALAR = re.compile(rb"[^\s,:\]}\[{\"]*+")
 _OPEN, _CLOSE, _QUOTE = b"{[", b"}]", 0x22
 _MAX_KEY_BYTES = 64 << 10
-_HEAD_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|$)|[{}\[\],]', re.DOTALL)
+_HEAD_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[{}\[\],]', re.DOTALL)
 _MAX_HEAD_DEPTH = 64
 
 

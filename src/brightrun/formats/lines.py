@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple
 
-BLOCK_BYTES = 1 << 20
+# Small enough for a block and what is made of it to stay in the processor's cache: 1 MiB is a third slower (measured).
+BLOCK_BYTES = 128 << 10
 MAX_RECORD_BYTES = 16 << 20
 UTF8_BOM = b"\xef\xbb\xbf"
 
@@ -37,9 +38,8 @@ class ByteSource:
         return self._ahead[:size]
 
     def push_back(self, block: bytes) -> None:
-        """Give back the end of the last block; it is read again."""
+        """Give back the end of the last block, whose line ends were not counted; it is read again."""
         self.bytes_read -= len(block)
-        self.line_ends -= block.count(b"\n")
         self._ahead = block + self._ahead
 
     def skip(self, size: int) -> None:
@@ -47,61 +47,83 @@ class ByteSource:
         self.bytes_read += len(self._ahead[:size])
         self._ahead = self._ahead[size:]
 
-    def read(self) -> bytes:
-        """The next block; empty at the end."""
-        block, self._ahead = self._ahead or self._stream.read(BLOCK_BYTES), b""
+    def read(self, *, count: bool = True) -> bytes:
+        """The next block; empty at the end. count: False where the caller adds to `line_ends` what it finds."""
+        if self._ahead:
+            block, self._ahead = self._ahead[:BLOCK_BYTES], self._ahead[BLOCK_BYTES:]
+        else:
+            block = self._stream.read(BLOCK_BYTES)
         if block:
             self.bytes_read += len(block)
-            self.line_ends += block.count(b"\n")
+            if count:
+                self.line_ends += block.count(b"\n")
             self._ends_whole = block.endswith(b"\n")
         if self._on_bytes is not None:
             self._on_bytes(self.bytes_read)
         return block
 
 
-class Block(NamedTuple):
+class Block:
     """Whole physical lines.
 
     first_line: 1-based number of the first. offset: of the first byte of `data`, which ends with a line feed (the last
     block of a file may not). A line above the limit is a block of its own with `data` None and its `length` in bytes.
+    line_ends: line feeds in `data`; who finds their number by the way says so, else they are counted.
     """
 
-    first_line: int
-    offset: int
-    data: bytes | None
-    length: int
+    __slots__ = ("_line_ends", "data", "first_line", "length", "offset")
+
+    def __init__(self, first_line: int, offset: int, data: bytes | None, length: int) -> None:
+        self.first_line, self.offset, self.data, self.length = first_line, offset, data, length
+        self._line_ends: int | None = 1 if data is None else None
+
+    @property
+    def line_ends(self) -> int:
+        """Line feeds in the block."""
+        if self._line_ends is None:
+            self._line_ends = (self.data or b"").count(b"\n")
+        return self._line_ends
+
+    @line_ends.setter
+    def line_ends(self, number: int) -> None:
+        self._line_ends = number
 
 
 def iter_blocks(source: ByteSource, max_record_bytes: int = MAX_RECORD_BYTES) -> Iterator[Block]:
     """Blocks of whole lines, about BLOCK_BYTES each. Holds at most one block and one record."""
-    offset, held = source.bytes_read, b""
-    number = 1  # of the line that `held` begins, or the next block
-    while block := source.read():
+    offset, held, size = source.bytes_read, list[bytes](), 0
+    while block := source.read(count=False):
         end = block.rfind(b"\n") + 1
-        if not end:
-            held += block
-            if len(held) > max_record_bytes + 2:
-                length, rest = _skip_line(source, len(held))
-                yield Block(number, offset, None, length)
-                # What follows in that block may be whole lines, too: put before what comes next.
-                number, offset, held = number + 1, offset + length, b""
-                source.push_back(rest)
-            continue
-        data, held = held + block[:end], block[end:]
-        yield Block(number, offset, data, len(data))
-        number, offset = source.line_ends + 1, offset + len(data)
+        if end:
+            whole = Block(source.line_ends + 1, offset, b"".join((*held, block[:end])), size + end)
+            held, size = [block[end:]] if end < len(block) else [], len(block) - end
+        else:
+            held.append(block)
+            size += len(block)
+            if size <= max_record_bytes + 2:
+                continue
+            held.clear()
+            size, ended, rest = _skip_line(source, size)
+            whole = Block(source.line_ends + 1, offset, None, size)
+            whole.line_ends = int(ended)
+            source.push_back(rest)
+            size = 0
+        yield whole
+        offset += whole.length
+        source.line_ends += whole.line_ends
     if held:
-        yield Block(number, offset, held, len(held))
+        yield Block(source.line_ends + 1, offset, b"".join(held), size)
 
 
-def _skip_line(source: ByteSource, length: int) -> tuple[int, bytes]:
-    """Read to the end of a line without keeping it: its length with the line feed, and what follows in the block."""
-    while block := source.read():
+def _skip_line(source: ByteSource, length: int) -> tuple[int, bool, bytes]:
+    """Read to the end of a line without keeping it: its length with the line feed, whether it has one, and what
+    follows in the block."""
+    while block := source.read(count=False):
         end = block.find(b"\n") + 1
         if end:
-            return length + end, block[end:]
+            return length + end, True, block[end:]
         length += len(block)
-    return length, b""
+    return length, False, b""
 
 
 class Line(NamedTuple):

@@ -22,7 +22,9 @@ class ObjectReader(NamedTuple):
 
         first_line: physical line on which the object begins, where `reading.line` is not one.
         """
-        return self.read_with(reading, data, length, lambda value: read_object(value, entry, reading), first_line)
+        return self.read_with(
+            reading, data, length, lambda value: read_object(value, entry, reading), entry.texts, first_line
+        )
 
     def read_with(
         self,
@@ -30,9 +32,10 @@ class ObjectReader(NamedTuple):
         data: bytes | None,
         length: int,
         reads: Callable[[object], None],
+        texts: frozenset[str],
         first_line: int = 0,
     ) -> Reading:
-        """The same, with the caller's own way from the decoded value into `reading`."""
+        """The same, with the caller's own way from the decoded value into `reading`, and the fields of its texts."""
         if data is None:
             message = f"The record is {length:,} bytes long; the limit is {self.limit:,}. It was skipped."
             reading.report("record_too_long", "", message)
@@ -43,8 +46,8 @@ class ObjectReader(NamedTuple):
             _report_fault(reading, data, first_line)
             return reading
         reads(value)
-        if self.texts and reading.is_record and suspicious(data):
-            check_texts(value, reading)
+        if self.texts and reading.is_record and isinstance(value, dict) and suspicious(data):
+            check_texts(value, reading, texts)
         return reading
 
 

@@ -9,12 +9,13 @@ from typing import BinaryIO
 from brightrun.formats.detect import HEAD_BYTES, Detection, detect
 from brightrun.formats.documents import Declared, Document
 from brightrun.formats.issues import Issue, make_issue
-from brightrun.formats.lines import MAX_RECORD_BYTES, UTF8_BOM, ByteSource, iter_lines
+from brightrun.formats.lines import MAX_RECORD_BYTES, UTF8_BOM, ByteSource, iter_blocks, lines_of
 from brightrun.formats.names import format_id
 from brightrun.formats.objects import ObjectReader
 from brightrun.formats.reading import Reading
 from brightrun.formats.records import Record
 from brightrun.formats.registry import FORMATS, Format
+from brightrun.formats.typed import CleanRun, clean_runs, has_fast_way
 
 Source = str | os.PathLike[str] | BinaryIO
 
@@ -77,6 +78,12 @@ class RecordReader:
 
     def readings(self) -> Iterator[Reading]:
         """One reading an object, and one each for what is said about the file as a whole (`is_record` False)."""
+        for item in self.items(lambda: False):
+            assert isinstance(item, Reading)
+            yield item
+
+    def items(self, may_hurry: Callable[[], bool]) -> Iterator[Reading | CleanRun]:
+        """Readings as above, and where the caller `may_hurry` runs of rows about which there is nothing to say."""
         with self._open() as stream:
             source = ByteSource(stream, self._on_bytes)
             head = source.peek(HEAD_BYTES + 1)
@@ -86,7 +93,7 @@ class RecordReader:
             if detection.bom:
                 source.skip(len(UTF8_BOM))
             if detection.format is not None:
-                yield from self._tally(self._objects(source, detection, FORMATS[detection.format]))
+                yield from self._tally(self._objects(source, detection, FORMATS[detection.format], may_hurry))
             elif any(issue.code == "unknown_format" for issue in detection.issues):
                 yield from self._tally(self._first_fault(source, detection))
             while source.read():
@@ -99,8 +106,12 @@ class RecordReader:
             return Path(self._source).open("rb")
         return nullcontext(self._source)
 
-    def _tally(self, readings: Iterator[Reading]) -> Iterator[Reading]:
-        for reading in readings:
+    def _tally(self, items: Iterator[Reading | CleanRun]) -> Iterator[Reading | CleanRun]:
+        for reading in items:
+            if isinstance(reading, CleanRun):
+                self._tally_run(reading)
+                yield reading
+                continue
             if reading.is_record:
                 self.objects += 1
             elif reading.meta is not None:
@@ -116,6 +127,16 @@ class RecordReader:
                 self.history_repeats += reading.history_repeats
             yield reading
 
+    def _tally_run(self, run: CleanRun) -> None:
+        size = len(run.rows)
+        self._next_index = max(self.objects, self._next_index) + size
+        self.objects += size
+        self._records += size
+        if run.repeats and not self.history_repeats:
+            first = run.repeats[0]
+            self._first_repeat = (run.first_line + first, run.offset_of(first))
+        self.history_repeats += len(run.repeats)
+
     def _take_header(self, reading: Reading) -> None:
         if self.objects:
             reading.report("misplaced_meta", "_meta", "A `_meta` line stands after the first record; it is skipped.")
@@ -126,19 +147,27 @@ class RecordReader:
 
     # The objects
 
-    def _objects(self, source: ByteSource, detection: Detection, entry: Format) -> Iterator[Reading]:
+    def _objects(
+        self, source: ByteSource, detection: Detection, entry: Format, may_hurry: Callable[[], bool]
+    ) -> Iterator[Reading | CleanRun]:
         if detection.layout != "lines":
             self._document = Document(source, detection.layout, entry, self._object)
             yield from self._document.readings()
             return
-        for line in iter_lines(source, self._object.limit):
-            if line.data is None or line.data.strip():
-                reading = Reading(line.number, line.offset, "", max(self.objects, self._next_index))
-                yield self._object.read(reading, line.data, line.length, entry)
+        limit = self._object.limit
+        for block in iter_blocks(source, limit):
+            hurry = has_fast_way(entry.id) and may_hurry()
+            for item in clean_runs(block, entry.id, limit) if hurry else lines_of(block, limit):
+                if isinstance(item, CleanRun):
+                    yield item
+                elif item.data is None or item.data.strip():
+                    reading = Reading(item.number, item.offset, "", max(self.objects, self._next_index))
+                    yield self._object.read(reading, item.data, item.length, entry)
 
     def _first_fault(self, source: ByteSource, detection: Detection) -> Iterator[Reading]:
         """Of a file whose format is not known: why its first record is no JSON, where that is the reason."""
-        for reading in self._objects(source, detection, FORMATS["openai_messages"]):
+        for reading in self._objects(source, detection, FORMATS["openai_messages"], lambda: False):
+            assert isinstance(reading, Reading)
             reading.issues = [issue for issue in reading.issues if issue.code in _TEXT_FAULTS]
             reading.records = []
             yield reading

@@ -11,22 +11,28 @@ from brightrun.formats.preference import read_preference
 from brightrun.formats.prompt_completion import read_prompt_completion
 from brightrun.formats.reading import Reading, json_type, shown
 from brightrun.formats.sharegpt import read_sharegpt
+from brightrun.formats.texts import PAIR_FIELDS
 from brightrun.formats.v3 import read_v3
 from brightrun.formats.v4 import read_enriched, read_v4
 
 Object = dict[str, Any]
 _ANSWERS = ("chosen", "rejected", "preferred_output", "non_preferred_output")
 _LABELS = ("label", "kto_tag")
+_PROMPT = frozenset(
+    {"system", "prompt", "question", "instruction", "input", "history", "messages", "conversations", "conversation"}
+)
 
 
 class Format(NamedTuple):
-    """marks: whether an object has the fields that no other format has. reads: one object into a Reading. unmarked: the
-    formats that an object of this one looks like when its mark is what is missing."""
+    """marks: whether an object has the fields that no other format has. reads: one object into a Reading. texts: the
+    fields that hold what a model sees. unmarked: the formats that an object of this one looks like when its mark is
+    what is missing."""
 
     id: FormatId
     marks: Callable[[Object], bool]
     looks_like: str
     reads: Callable[[Object, Reading], None]
+    texts: frozenset[str]
     unmarked: frozenset[FormatId] = frozenset()
 
 
@@ -39,26 +45,49 @@ FORMATS: dict[FormatId, Format] = {
             lambda o: "training_pairs" in o and ("dataset_metadata" in o or "consultant_profile" in o),
             "`dataset_metadata` and `training_pairs`",
             read_enriched,
+            frozenset({"training_pairs"}),
         ),
         Format(
             "brightrun_lora_v4",
             lambda o: "target_response" in o or "current_user_input" in o,
             "`current_user_input` and `target_response`",
             read_v4,
+            PAIR_FIELDS,
         ),
-        Format("preference", lambda o: _any(o, _ANSWERS), "a chosen and a rejected answer", read_preference),
+        Format(
+            "preference",
+            lambda o: _any(o, _ANSWERS),
+            "a chosen and a rejected answer",
+            read_preference,
+            _PROMPT | set(_ANSWERS),
+        ),
         Format(
             "kto",
             lambda o: _any(o, _LABELS) and _any(o, ("completion", "messages", "conversations", "output")),
             "an answer and a `label`",
             read_kto,
+            _PROMPT | {"completion", "output"},
             frozenset({"prompt_completion", "openai_messages", "sharegpt", "alpaca"}),
         ),
-        Format("brightrun_lora_v3", lambda o: "turns" in o, "`turns`", read_v3),
-        Format("openai_messages", lambda o: "messages" in o, "`messages`", read_openai),
-        Format("sharegpt", lambda o: "conversations" in o or "conversation" in o, "`conversations`", read_sharegpt),
-        Format("alpaca", lambda o: "instruction" in o, "`instruction` and `output`", read_alpaca),
-        Format("prompt_completion", lambda o: "prompt" in o, "`prompt` and `completion`", read_prompt_completion),
+        Format("brightrun_lora_v3", lambda o: "turns" in o, "`turns`", read_v3, frozenset({"turns"})),
+        Format("openai_messages", lambda o: "messages" in o, "`messages`", read_openai, frozenset({"messages"})),
+        Format(
+            "sharegpt", lambda o: "conversations" in o or "conversation" in o, "`conversations`", read_sharegpt, _PROMPT
+        ),
+        Format(
+            "alpaca",
+            lambda o: "instruction" in o,
+            "`instruction` and `output`",
+            read_alpaca,
+            _PROMPT | {"output", "response"},
+        ),
+        Format(
+            "prompt_completion",
+            lambda o: "prompt" in o,
+            "`prompt` and `completion`",
+            read_prompt_completion,
+            _PROMPT | {"completion", "response"},
+        ),
     )
 }
 

@@ -7,6 +7,7 @@ import orjson
 
 from brightrun.formats.reading import NullTarget
 from brightrun.formats.records import Message, Record
+from brightrun.formats.typed import CleanRun, conversation_of, messages_of
 from brightrun.validation.seen import SeenMap
 
 SAMPLE_CONVERSATIONS = 3
@@ -28,6 +29,8 @@ class Statistics:
         self._count_tokens, self._pairs_share_history = count_tokens, pairs_share_history
         self._turns_of = SeenMap()
         self._anonymous = 0
+        self._last_id: str | None = None
+        self._last_turns = 0
         self.training_pairs = self.turns = 0
         self.tokens = self._spoken_tokens = self._spoken_messages = 0
         self.sample = Sample()
@@ -53,6 +56,17 @@ class Statistics:
             self._add_tokens(record, self._count_tokens)
         self.sample.add(record)
 
+    def add_run(self, run: CleanRun) -> None:
+        """Count rows that were read the fast way."""
+        count = self._count_tokens
+        for row, counted in zip(run.rows, run.counted, strict=True):
+            conversation_id = conversation_of(row)
+            self.training_pairs += counted.pairs
+            self._add_turns(conversation_id or "", counted.spoken, anonymous=conversation_id is None)
+            if count is not None:
+                for role, content in messages_of(row):
+                    self._add_counted(role, count(content))
+
     def add_null_target(self, pair: NullTarget) -> None:
         """Count the turn of a pair that trains nothing."""
         self._add_turns(pair.conversation_id, pair.turns, anonymous=False)
@@ -62,24 +76,32 @@ class Statistics:
             self._anonymous += 1
             self.turns += spoken
             return
-        key = hash(conversation_id)
-        before = self._turns_of.get(key) or 0
+        # Pairs of one conversation stand together: most need no look at the map.
+        if conversation_id != self._last_id:
+            key = hash(conversation_id)
+            before = self._turns_of.get(key)
+            if before is None:
+                self._turns_of.put(key, 0)
+            self._last_id, self._last_turns = conversation_id, before or 0
         if not self._pairs_share_history:
             self.turns += spoken
-            self._turns_of.put(key, before + spoken)
-        elif spoken > before or not before:
-            self.turns += spoken - before
-            self._turns_of.put(key, spoken)
+        elif spoken > self._last_turns:
+            self.turns += spoken - self._last_turns
+            self._last_turns = spoken
+            self._turns_of.put(hash(conversation_id), spoken)
 
     def _add_tokens(self, record: Record, count: CountTokens) -> None:
         for message in (*record.messages, *(record.chosen or ()), *(record.rejected or ())):
             tokens = count(message.content)
             if message.tool_calls:
                 tokens += count(orjson.dumps(message.tool_calls).decode())
-            self.tokens += tokens
-            if message.role != "system":
-                self._spoken_tokens += tokens
-                self._spoken_messages += 1
+            self._add_counted(message.role, tokens)
+
+    def _add_counted(self, role: str, tokens: int) -> None:
+        self.tokens += tokens
+        if role != "system":
+            self._spoken_tokens += tokens
+            self._spoken_messages += 1
 
 
 class WordEstimate:
@@ -97,10 +119,14 @@ class WordEstimate:
 
 
 class Sample:
-    """The first conversations as people see them, bounded in size whatever the file holds."""
+    """The first conversations as people see them, bounded in size whatever the file holds.
+
+    complete: a conversation after them was seen, so that no more of theirs is to be expected.
+    """
 
     def __init__(self) -> None:
         self._conversations: dict[str, dict[str, Any]] = {}
+        self.complete = False
 
     def add(self, record: Record) -> None:
         """Take a record in if it belongs to one of the first conversations. Of v4 pairs the longest is shown, with
@@ -109,6 +135,8 @@ class Sample:
         if shown is None:
             if len(self._conversations) < SAMPLE_CONVERSATIONS:
                 self._conversations[record.conversation_id] = _shown(record)
+            else:
+                self.complete = True
             return
         if record.kind != "chat" or shown["kind"] != "chat":
             return

@@ -10,9 +10,9 @@ from brightrun.formats.lines import MAX_RECORD_BYTES
 from brightrun.formats.names import format_id
 from brightrun.formats.reader import RecordReader, Source
 from brightrun.formats.reading import Reading
-from brightrun.formats.records import Message
+from brightrun.formats.typed import CleanRun
+from brightrun.validation.duplicates import Duplicates, Remark
 from brightrun.validation.report import ESTIMATE, IssueLog, Report
-from brightrun.validation.seen import SeenMap
 from brightrun.validation.statistics import CountTokens, Statistics, WordEstimate
 
 Checks = Literal["structure", "default", "full"]
@@ -89,8 +89,11 @@ def validate(
     counter = count_tokens or (WordEstimate.count if estimate_tokens else None)
     reader = RecordReader(source, format, max_record_bytes=max_record_bytes, texts=True, on_bytes=on_bytes)
     run = _Run(reader, checks, counter, IssueLog(max_issues), issue_sink)
-    for reading in reader.readings():
-        run.take(reading)
+    for item in reader.items(run.may_hurry):
+        if isinstance(item, CleanRun):
+            run.take_run(item)
+        else:
+            run.take(item)
     if file_name is None:
         file_name = Path(source).name if isinstance(source, str | os.PathLike) else ""
     label = tokens_source if count_tokens else ESTIMATE if estimate_tokens else None
@@ -112,7 +115,7 @@ class _Run:
         self._count_tokens = count_tokens
         self._statistics: Statistics | None = None
         self._compares = checks != "structure"
-        self._ids, self._texts = SeenMap(), SeenMap()
+        self._duplicates = Duplicates()
 
     @property
     def statistics(self) -> Statistics:
@@ -120,46 +123,46 @@ class _Run:
         if self._statistics is None:
             detection = self._reader.detection
             shares = detection is not None and detection.format in ("brightrun_lora_v4", "enriched_conversation")
+            if detection is not None and detection.layout != "lines":
+                self._duplicates.unit = "record"
             self._statistics = Statistics(self._count_tokens, pairs_share_history=shares)
         return self._statistics
 
     def take(self, reading: Reading) -> None:
         """Count one reading and compare it with those before."""
+        statistics = self.statistics
         if self._compares and reading.is_record:
-            self._compare(reading)
+            self._report(reading, self._duplicates.of_reading(reading))
+        self._hand_on(reading)
+        for pair in reading.null_targets:
+            statistics.add_null_target(pair)
+        for record in reading.records:
+            statistics.add(record)
+
+    def may_hurry(self) -> bool:
+        """Whether the rest may be read without a Record each: the first ones are shown."""
+        return self.statistics.sample.complete
+
+    def take_run(self, run: CleanRun) -> None:
+        """Count rows without findings of their own, and compare them with those before."""
+        self.statistics.add_run(run)
+        if not self._compares:
+            return
+        for number, row in enumerate(run.rows):
+            if remarks := self._duplicates.of_row(run.first_line + number, row):
+                reading = Reading(run.first_line + number, run.offset_of(number), "", 0)
+                self._report(reading, remarks)
+                self._hand_on(reading)
+
+    def _report(self, reading: Reading, remarks: list[Remark]) -> None:
+        for remark in remarks:
+            reading.report(remark.code, remark.path, remark.message)
+
+    def _hand_on(self, reading: Reading) -> None:
         for issue in reading.issues:
             self._log.add(issue)
             if self._sink is not None:
                 self._sink(issue)
-        for pair in reading.null_targets:
-            self.statistics.add_null_target(pair)
-        for record in reading.records:
-            self.statistics.add(record)
-
-    def _compare(self, reading: Reading) -> None:
-        if reading.object_id is not None:
-            field, value = reading.object_id
-            first = self._first_line(self._ids, hash(value), reading.line)
-            if first is not None:
-                shown = value.rpartition("/")[2] if field == "id" else value
-                self._report(reading, "duplicate_id", field, f"`{field}` {shown[:80]!r} was used before, at {first}.")
-        for record in reading.records:
-            messages = (record.messages, record.chosen, record.rejected, record.label)
-            key = hash(tuple(_key(part) for part in messages))
-            first = self._first_line(self._texts, key, reading.line)
-            if first is not None:
-                self._report(reading, "duplicate_record", "", f"The record has exactly the messages of {first}.")
-
-    def _first_line(self, seen: SeenMap, key: int, line: int) -> str | None:
-        first = seen.get(key)
-        if first is None:
-            seen.put(key, line)
-            return None
-        detection = self._reader.detection
-        return f"{'line' if detection is None or detection.layout == 'lines' else 'record'} {first:,}"
-
-    def _report(self, reading: Reading, code: str, path: str, message: str) -> None:
-        reading.report(code, path, message)
 
     def report(self, file_name: str, tokens_source: str | None) -> Report:
         """The finished report."""
@@ -198,12 +201,6 @@ class _Run:
             sample_data=statistics.sample.conversations(),
             file_size=reader.bytes_read,
         )
-
-
-def _key(part: list[Message] | bool | None) -> object:
-    if isinstance(part, list):
-        return tuple((message.role, message.content, str(message.tool_calls or "")) for message in part)
-    return part
 
 
 def _looked_for(checks: Checks, *, readable: bool) -> tuple[list[str], list[str]]:

@@ -1,0 +1,149 @@
+"""The fast way through JSON Lines decides nothing: with and without it the report is the same."""
+
+import io
+import json
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from brightrun.formats import lines, typed
+from brightrun.validation import Report, validate, validator
+
+U, A = {"role": "user", "content": "Which clay?"}, {"role": "assistant", "content": "Stoneware."}
+
+
+def pair(number: int, **changes: Any) -> dict[str, Any]:
+    return {
+        "id": f"p{number}",
+        "conversation_id": f"c{number // 3}",
+        "turn_number": 2,
+        "system_prompt": "You teach pottery.",
+        "conversation_metadata": {"client_persona": "Ann"},
+        "conversation_history": [{"turn": 1, **U}],
+        "current_user_input": "Which clay?",
+        "target_response": f"Stoneware {number}.",
+        **changes,
+    }
+
+
+def chat(number: int, **changes: Any) -> dict[str, Any]:
+    return {"messages": [U, {**A, "content": f"Stoneware {number}."}], **changes}
+
+
+def turns(number: int, **changes: Any) -> dict[str, Any]:
+    return {"conversation_id": f"c{number}", "turns": [U, {**A, "content": f"Stoneware {number}."}], **changes}
+
+
+MAKERS = {"brightrun_lora_v4": pair, "openai_messages": chat, "brightrun_lora_v3": turns}
+
+TEXTS = st.sampled_from(
+    ["", " ", "\n", "Yes.", "cut off here, and the\\", "a\\n\\nb", "{{name}}", "{", "[object Object]", "[x]", "[INST]",
+     "<|im_end|>", "</s>", "<b>", "a\x07", "\x7f", "\ufffd", "\ufeff", "é😀", "<｜User｜>", "C:\\new", "Which clay?",
+     "It is a long answer that goes on. It says many things about clay and wheels and then it stops at the"]
+)  # fmt: skip
+ODD = st.none() | st.booleans() | st.integers(-1, 3) | TEXTS | st.just([]) | st.just({}) | st.just([1])
+ROLES = st.sampled_from(["user", "assistant", "system", "human", "tool", "User", "?"])
+TURN = st.fixed_dictionaries(
+    {"role": ROLES | ODD, "content": TEXTS | ODD},
+    optional={"weight": ODD, "tool_calls": ODD, "function_call": ODD, "name": ODD, "from": ROLES, "value": TEXTS},
+)
+GOOD_TURNS = st.integers(0, 5).map(lambda n: [U, A] * n)
+LISTS = st.lists(TURN | ODD, max_size=4) | GOOD_TURNS | ODD
+FIELDS = st.sampled_from(
+    [
+        *("id", "conversation_id", "turn_number", "system_prompt", "current_user_input", "target_response", "tools"),
+        *("functions", "_meta", "label", "chosen"),
+    ]
+)
+CHANGES = st.dictionaries(FIELDS, ODD, max_size=2)
+HISTORY = st.fixed_dictionaries({}, optional=dict.fromkeys(("conversation_history", "messages", "turns"), LISTS))
+SCAFFOLD = st.fixed_dictionaries({}, optional={"conversation_metadata": st.dictionaries(TEXTS, TEXTS, max_size=2)})
+
+
+@st.composite
+def damaged_lines(draw: st.DrawFn) -> tuple[str, bytes]:
+    """A format, and a file in it whose first lines are good and whose others are anything."""
+    name = draw(st.sampled_from(list(MAKERS)))
+    make = MAKERS[name]
+    written = [json.dumps(make(number)).encode() for number in range(0, 15, 3)]
+    for number in range(20, 20 + draw(st.integers(1, 6))):
+        changes = {**draw(CHANGES), **draw(HISTORY), **draw(SCAFFOLD)} if draw(st.integers(0, 3)) else {}
+        text = json.dumps({**make(number), **changes}, ensure_ascii=draw(st.booleans())).encode()
+        match draw(st.integers(0, 12)):
+            case 0:
+                cut = draw(st.integers(0, len(text)))
+                text = (
+                    text[:cut]
+                    + draw(st.sampled_from([b"\xff", b"\n", b"\r\n", b",", b"]", b"\\", b"\xed\xa0\xbd"]))
+                    + text[cut:]
+                )
+            case 1:
+                text += b"," + text
+            case 2:
+                text = draw(st.sampled_from([b"", b" ", b"[]", b"null", b"{}", b"\xef\xbb\xbf", b"[[", b"]]", b"],["]))
+        written.append(text)
+    end = draw(st.sampled_from([b"\n", b"\r\n"]))
+    return name, end.join(written) + draw(st.sampled_from([end, b""]))
+
+
+def reports(data: bytes, block: int, **options: Any) -> tuple[Report, Report, int]:
+    """The report the fast way, the report the general way, and how many rows the former took."""
+    taken: list[int] = []
+    run_class = validator._Run
+    take_run = run_class.take_run
+
+    def counting(self: Any, run: typed.CleanRun) -> None:
+        taken.append(len(run.rows))
+        take_run(self, run)
+
+    with patch.object(lines, "BLOCK_BYTES", block):
+        with patch.object(run_class, "take_run", counting):
+            fast = validate(io.BytesIO(data), **options)
+        with patch.object(run_class, "may_hurry", lambda self: False):
+            general = validate(io.BytesIO(data), **options)
+    return fast, general, sum(taken)
+
+
+@settings(max_examples=250)
+@given(damaged_lines(), st.sampled_from([16, 700, 3000]), st.sampled_from(["structure", "default"]), st.booleans())
+def test_both_ways_give_the_same_report(case: tuple[str, bytes], block: int, checks: Any, estimate: bool) -> None:
+    name, data = case
+    fast, general, _ = reports(data, block, checks=checks, estimate_tokens=estimate, format=name, max_issues=None)
+    assert fast == general
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_clean_rows_really_go_the_fast_way(name: str) -> None:
+    # Text that only looks dangerous stays fast, too.
+    records = [MAKERS[name](number) for number in range(0, 600, 3)]
+    data = "\n".join(json.dumps(record, ensure_ascii=False) for record in records).encode()
+    fast, general, taken = reports(data, 4096)
+    assert fast == general
+    assert fast.errors_total == fast.warnings_total == 0
+    assert taken > 150
+
+
+def test_a_value_over_a_line_end_is_not_taken_for_two_lines() -> None:
+    good = [json.dumps(chat(number)) for number in range(40)]
+    halves = json.dumps(chat(99)).replace("}, {", "},\n{", 1)
+    twice = json.dumps(chat(100)) + "," + json.dumps(chat(101))
+    data = "\n".join([*good, halves, twice, *good[:1]]).encode()
+    fast, general, taken = reports(data, 100)
+    assert fast == general
+    assert [issue.line for issue in fast.issues if issue.code == "broken_json"] == [41, 42, 43]
+    assert taken > 20
+
+
+def test_duplicates_have_exact_offsets_on_the_fast_way() -> None:
+    records = [json.dumps(chat(number % 150)) for number in range(200)]
+    data = "\n".join(records).encode()
+    fast, _, taken = reports(data, 1000)
+    assert taken > 100
+    duplicates = [issue for issue in fast.issues if issue.code == "duplicate_record"]
+    assert len(duplicates) == 50
+    for issue in duplicates:
+        assert data[issue.byte_offset :].startswith(records[issue.line - 1].encode())
+        assert data.count(b"\n", 0, issue.byte_offset) + 1 == issue.line
