@@ -216,6 +216,16 @@ def test_samples_are_bounded() -> None:
     assert report.sample_data[0]["total_messages"] == 1000
 
 
+def test_a_report_holds_no_nul_and_nothing_that_grows_with_a_record() -> None:
+    nul = {"conversation_id": "c\0", "turns": [{**U, "content": "a\0b"}, A]}
+    pair = {"conversation_metadata": {"k\0" * 100_000: "{{x}}"}, "target_response": 5, "current_user_input": "x"}
+    for report in (check(lines(nul)), check(lines(pair))):
+        text = report.to_json()
+        assert "\\u0000" not in text
+        assert len(text) < 20_000
+    assert check(lines(nul)).by_code == {"control_character": 1}
+
+
 def test_a_v4_sample_shows_the_longest_pair_with_every_trained_answer_marked() -> None:
     history = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
 

@@ -8,6 +8,8 @@ from brightrun.formats.codes import CODES
 
 Severity = Literal["error", "warning", "info"]
 EXCERPT_CHARACTERS = 160
+MESSAGE_CHARACTERS = 1_000
+PATH_CHARACTERS = 400
 
 
 class Issue(msgspec.Struct, frozen=True):
@@ -17,7 +19,7 @@ class Issue(msgspec.Struct, frozen=True):
     byte_offset: the exact byte for faults of the text itself (broken JSON, wrong encoding), else the record's first.
     path: of the field, with 0-based indices (`turns[2].content`); empty for the whole record.
     severity, suggestion, fixable: from the catalogue, unless the place allows a better suggestion.
-    excerpt: at most EXCERPT_CHARACTERS of what was found, on one line.
+    excerpt: at most EXCERPT_CHARACTERS of what was found, on one line. No text holds a NUL or grows with the file.
     """
 
     line: int
@@ -47,14 +49,19 @@ def make_issue(
     return Issue(
         line=line,
         byte_offset=byte_offset,
-        path=path,
+        path=storable(path[:PATH_CHARACTERS]),
         code=code,
         severity=entry.severity,
-        message=message,
+        message=storable(message[:MESSAGE_CHARACTERS]),
         suggestion=entry.suggestion if suggestion is None else suggestion,
         fixable=entry.fixable if fixable is None else fixable,
         excerpt=excerpt_of(excerpt),
     )
+
+
+def storable(text: str) -> str:
+    """The text with NUL shown as ␀: databases and C programs take no NUL, and a report goes to both."""
+    return text.replace("\x00", "␀")
 
 
 def excerpt_of(text: str, around: int | None = None) -> str:

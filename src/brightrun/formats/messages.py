@@ -31,6 +31,7 @@ _ROLES: dict[str, Role | str] = {
     "function_call": _TOOL_CALL,
     "tool_call": _TOOL_CALL,
 }
+_PLAIN_ROLES = ("user", "assistant", "system")
 
 
 def role_of(name: object) -> Role | None:
@@ -54,10 +55,23 @@ def read_messages(value: object, reading: Reading, path: str) -> list[Message]:
         return []
     messages = []
     for number, entry in enumerate(value):
+        if (plain := _plain(entry)) is not None:
+            messages.append(plain)
+            continue
         message = read_message(entry, reading, f"{path}[{number}]")
         if message is not None:
             messages.append(message)
     return messages
+
+
+def _plain(entry: object) -> Message | None:
+    """The message of an object with a known role and a text and nothing else, as nearly all are: quickly."""
+    if not isinstance(entry, dict) or len(entry) != 2:
+        return None
+    role, content = entry.get("role"), entry.get("content")
+    if role not in _PLAIN_ROLES or not isinstance(content, str) or not content or content.isspace():
+        return None
+    return Message(role, content, role == "assistant")
 
 
 def read_message(entry: object, reading: Reading, path: str) -> Message | None:

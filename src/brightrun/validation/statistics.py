@@ -5,6 +5,7 @@ from typing import Any
 
 import orjson
 
+from brightrun.formats.issues import storable
 from brightrun.formats.reading import NullTarget
 from brightrun.formats.records import Message, Record
 from brightrun.formats.typed import CleanRun, conversation_of, messages_of
@@ -157,7 +158,7 @@ class Sample:
 
 def _shown(record: Record) -> dict[str, Any]:
     shown: dict[str, Any] = {
-        "conversation_id": record.conversation_id[:SAMPLE_CHARACTERS],
+        "conversation_id": storable(record.conversation_id[:SAMPLE_CHARACTERS]),
         "line": record.line,
         "kind": record.kind,
         "messages": [_shown_message(message) for message in record.messages[:SAMPLE_MESSAGES]],
@@ -174,7 +175,7 @@ def _shown(record: Record) -> dict[str, Any]:
 def _shown_message(message: Message) -> dict[str, Any]:
     shown: dict[str, Any] = {
         "role": message.role,
-        "content": message.content[:SAMPLE_CHARACTERS],
+        "content": storable(message.content[:SAMPLE_CHARACTERS]),
         "trained": message.trained,
     }
     if len(message.content) > SAMPLE_CHARACTERS:
