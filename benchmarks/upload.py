@@ -1,0 +1,267 @@
+"""Uploads through signed URLs on one machine: memory, speed against a bare loop, resumption, pages beside them.
+
+    python benchmarks/upload.py [--megabytes 500] [--rounds 3]
+
+Named baseline, in the same run: a loop that reads the file, hashes it, writes it and fdatasyncs the copy. Bars: the
+server grows by less than 60 MB; at least 0.5 × the baseline; interrupted twice (client killed, server killed -9) the upload
+goes on and the hash matches; with twenty parallel uploads of 20 MB the list page answers with p95 under 200 ms.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import psutil
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+
+from brightrun.sdk import Client
+from brightrun.storage.upload_client import UploadTarget, upload_file
+from up_process import Up
+
+MB = 1024 * 1024
+BLOCK = 1024 * 1024
+
+
+def make_file(path: Path, size: int) -> str:
+    """A training file of about `size` bytes: records that validate, padded with text that does not compress away."""
+    digest = hashlib.sha256()
+    with path.open("wb") as stream:
+        written, index = 0, 0
+        while written < size:
+            text = os.urandom(24_000).hex()
+            record = {
+                "messages": [
+                    {"role": "user", "content": f"Question {index}"},
+                    {"role": "assistant", "content": f"Answer {text}"},
+                ]
+            }
+            line = json.dumps(record).encode() + b"\n"
+            stream.write(line)
+            digest.update(line)
+            written += len(line)
+            index += 1
+        stream.flush()
+        os.fsync(stream.fileno())
+    return digest.hexdigest()
+
+
+def bare_loop(source: Path, target: Path) -> float:
+    """Seconds to read, hash, write and fdatasync."""
+    started = time.perf_counter()
+    digest = hashlib.sha256()
+    with source.open("rb") as reading, target.open("wb") as writing:
+        while block := reading.read(BLOCK):
+            digest.update(block)
+            writing.write(block)
+        writing.flush()
+        os.fdatasync(writing.fileno())
+    seconds = time.perf_counter() - started
+    target.unlink()
+    return seconds
+
+
+@contextmanager
+def peak_memory(pid: int) -> Iterator[dict[str, float]]:
+    """Growth of a process's resident memory while the block runs, MB (sampled 50 times a second)."""
+    process = psutil.Process(pid)
+    result = {"before": process.memory_info().rss / MB, "peak": 0.0}
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.02):
+            result["peak"] = max(result["peak"], process.memory_info().rss / MB)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield result
+    finally:
+        done.set()
+        thread.join()
+        result["growth"] = result["peak"] - result["before"]
+
+
+def announce(client: Client, path: Path) -> dict[str, Any]:
+    return client.datasets.create(name=path.name, file_name=path.name, file_size=path.stat().st_size)
+
+
+def stored_sha256(up: Up, dataset_id: str) -> str:
+    """The object's hash, by downloading it as its owner would."""
+    digest = hashlib.sha256()
+    with up.client.stream("GET", f"/api/datasets/{dataset_id}/download", follow_redirects=True) as response:
+        response.raise_for_status()
+        for chunk in response.iter_bytes(BLOCK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def speed(up: Up, client: Client, source: Path, sha256: str, rounds: int) -> dict[str, Any]:
+    """Baseline and both ways of uploading, interleaved."""
+    server = up.child("server").pid
+    ratios: dict[str, list[float]] = {"plain": [], "multipart": []}
+    growth: dict[str, list[float]] = {"plain": [], "multipart": []}
+    rates: list[float] = []
+    size = source.stat().st_size
+    for _round in range(rounds):
+        baseline = bare_loop(source, source.with_suffix(".copy"))
+        rates.append(size / baseline / 1e6)
+        for way in ("plain", "multipart"):
+            made = announce(client, source)
+            target = UploadTarget.from_json(made if way == "multipart" else {**made, "multipart": None})
+            with peak_memory(server) as memory:
+                started = time.perf_counter()
+                upload_file(source, target)
+                seconds = time.perf_counter() - started
+            ratios[way].append(baseline / seconds)
+            growth[way].append(memory["growth"])
+            dataset_id = made["dataset"]["id"]
+            client.datasets.confirm(dataset_id)
+            if stored_sha256(up, dataset_id) != sha256:
+                raise SystemExit(f"{way}: the stored bytes are not those that were sent")
+            client.datasets.wait(dataset_id)
+            client.datasets.delete(dataset_id)
+    return {
+        "baseline_mb_per_s": statistics.median(rates),
+        **{f"{way}_ratio": statistics.median(values) for way, values in ratios.items()},
+        **{f"{way}_server_growth_mb": max(values) for way, values in growth.items()},
+    }
+
+
+def interrupted(up: Up, client: Client, source: Path, sha256: str) -> dict[str, Any]:
+    """Kill the client in the middle, go on; kill -9 the server in the middle, go on; compare the hash."""
+    made = announce(client, source)
+    dataset_id = made["dataset"]["id"]
+    script = Path(__file__).resolve().parent.parent / "tests" / "storage" / "upload_once.py"
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(source), json.dumps(made)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if int(line) > source.stat().st_size // 4:
+            break
+    process.kill()
+    process.wait()
+    after_client = stored_bytes(up, dataset_id)
+    killed = threading.Event()
+
+    def kill_server_halfway(done: int, total: int) -> None:
+        if done > total // 2 and not killed.is_set():
+            killed.set()
+            up.child("server").kill()
+
+    again = client._http.get(f"/api/datasets/{dataset_id}/upload").json()["data"]
+    result = upload_file(source, UploadTarget.from_json(again), progress=kill_server_halfway)
+    client.datasets.confirm(dataset_id)
+    same = stored_sha256(up, dataset_id) == sha256
+    client.datasets.wait(dataset_id)
+    client.datasets.delete(dataset_id)
+    return {
+        "stored_when_the_client_died_mb": after_client / MB,
+        "server_killed": killed.is_set(),
+        "sent_by_the_second_client_mb": result.sent / MB,
+        "hash_matches": same,
+    }
+
+
+def stored_bytes(up: Up, dataset_id: str) -> int:
+    status = up.client.get(f"/api/datasets/{dataset_id}/upload").json()["data"]["multipart"]
+    return sum(part["size"] for part in status.get("stored", []))
+
+
+def crowd(up: Up, client: Client, folder: Path) -> dict[str, Any]:
+    """Twenty parallel uploads of 20 MB, and the list page meanwhile."""
+    source = folder / "twenty.jsonl"
+    make_file(source, 20 * MB)
+    targets = [announce(client, source) for _ in range(20)]
+    session = signed_in(up)
+    latencies: list[float] = []
+    done = threading.Event()
+
+    def browse() -> None:
+        while not done.is_set():
+            started = time.perf_counter()
+            statuses.add(session.get("/datasets").status_code)
+            latencies.append((time.perf_counter() - started) * 1000)
+
+    statuses: set[int] = set()
+    reader = threading.Thread(target=browse)
+    for _warm in range(5):
+        session.get("/datasets").raise_for_status()
+    reader.start()
+    started = time.perf_counter()
+    with ThreadPoolExecutor(20) as pool:
+        list(pool.map(lambda made: upload_file(source, UploadTarget.from_json(made), parallel=1), targets))
+    seconds = time.perf_counter() - started
+    done.set()
+    reader.join()
+    if statuses != {200}:
+        raise SystemExit(f"the list page answered {statuses}")
+    latencies.sort()
+    return {
+        "uploads_mb_per_s": 20 * 20 * MB / seconds / 1e6,
+        "page_requests": len(latencies),
+        "page_p50_ms": statistics.median(latencies),
+        "page_p95_ms": latencies[int(len(latencies) * 0.95)],
+    }
+
+
+def signed_in(up: Up) -> httpx2.Client:
+    """A browser's session, by the one-time link."""
+    import re
+
+    session = httpx2.Client(base_url=up.url, timeout=60)
+    page = session.get(up.ready["signin_url"])
+    token = re.search(r'name="csrf_token" value="([0-9a-f]+)"', page.text)
+    assert token is not None
+    session.post(up.ready["signin_url"], data={"csrf_token": token[1]})
+    return session
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--megabytes", type=int, default=500)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="brightrun-bench-"))
+    folder.chmod(0o755)
+    load = os.getloadavg()[0]
+    try:
+        source = folder / "big.jsonl"
+        sha256 = make_file(source, options.megabytes * MB - 100_000)
+        up = Up(folder / "data", BRIGHTRUN_MAX_UPLOAD_BYTES=str(2 * options.megabytes * MB))
+        try:
+            with Client(up.url, up.ready["api_token"]) as client:
+                results = {
+                    "machine": f"{os.cpu_count()} cores, {psutil.virtual_memory().total / 1024**3:.0f} GiB",
+                    "python": platform.python_version(),
+                    "load_at_start": round(load, 2),
+                    "megabytes": options.megabytes,
+                    "speed": speed(up, client, source, sha256, options.rounds),
+                    "interrupted": interrupted(up, client, source, sha256),
+                    "crowd": crowd(up, client, folder),
+                }
+        finally:
+            up.stop()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    print(json.dumps(results, indent=2))
+
+
+if __name__ == "__main__":
+    main()
