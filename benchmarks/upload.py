@@ -3,8 +3,8 @@
     python benchmarks/upload.py [--megabytes 500] [--rounds 3]
 
 Named baseline, in the same run: a loop that reads the file, hashes it, writes it and fdatasyncs the copy. Bars: the
-server grows by less than 60 MB; at least 0.5 × the baseline; interrupted twice (client killed, server killed -9) the upload
-goes on and the hash matches; with twenty parallel uploads of 20 MB the list page answers with p95 under 200 ms.
+server grows by less than 60 MB; at least 0.5 × the baseline; interrupted twice (client killed, server killed -9) the
+upload goes on and the hash matches; with twenty parallel uploads of 20 MB the list page answers with p95 under 200 ms.
 """
 
 import argparse
