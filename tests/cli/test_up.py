@@ -4,8 +4,7 @@ import json
 import os
 import signal
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
@@ -13,21 +12,7 @@ import psutil
 import pytest
 
 from up_process import Up, processes_of
-
-
-def eventually(what: str, check: Callable[[], object], *, within: float = 60.0) -> None:
-    """Wait for a condition with a deadline; the last failure is shown."""
-    deadline = time.monotonic() + within
-    while True:
-        try:
-            if check():
-                return
-            failure: object = "the condition is false"
-        except (httpx2.HTTPError, AssertionError, psutil.Error) as error:
-            failure = error
-        if time.monotonic() > deadline:
-            raise AssertionError(f"{what}: not within {within} s: {failure}")
-        time.sleep(0.05)  # Between two looks; the condition decides, not the time.
+from waiting import eventually
 
 
 @pytest.fixture
