@@ -123,10 +123,8 @@ async def get_workspace(ctx: Ctx, workspace_id: UUID) -> Success[WorkspaceData]:
 
 @router.patch("/workspaces/{workspace_id}", **needs(Permission.WORKSPACE_MANAGE))
 async def rename_workspace(ctx: Ctx, workspace_id: UUID, body: WorkspaceCreate) -> Success[WorkspaceData]:
-    workspace = await service.require_workspace(ctx.session, ctx.principal, workspace_id)
-    role = await service.require_manager(ctx.session, ctx.principal, workspace_id)
-    workspace.name = body.name
-    await ctx.session.flush()
+    workspace = await service.rename_workspace(ctx.session, ctx.principal, workspace_id, body.name)
+    role = await service.role_in(ctx.session, ctx.principal, workspace_id)
     return one(WorkspaceData(workspace=_workspace(workspace, role)))
 
 

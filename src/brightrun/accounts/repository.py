@@ -78,6 +78,16 @@ async def get_api_token(session: AsyncSession, token_id: UUID) -> ApiToken | Non
     return await session.get(ApiToken, token_id)
 
 
+async def list_sessions(session: AsyncSession, user_id: UUID, now: datetime) -> list[AuthSession]:
+    """A user's browsers that are signed in, the one seen last first."""
+    rows = await session.scalars(
+        select(AuthSession)
+        .where(AuthSession.user_id == user_id, AuthSession.revoked_at.is_(None), AuthSession.expires_at > now)
+        .order_by(AuthSession.last_seen_at.desc(), AuthSession.id.desc())
+    )
+    return list(rows)
+
+
 async def touch_session(session: AsyncSession, session_id: UUID, now: datetime) -> None:
     # Whoever holds the row notes the same: requests of one browser must not wait for each other.
     free = select(AuthSession.id).where(AuthSession.id == session_id).with_for_update(skip_locked=True)

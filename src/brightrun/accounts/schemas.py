@@ -7,6 +7,7 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from brightrun.accounts.roles import ALL_SCOPES, Permission, Role
+from brightrun.web.page_context import Theme
 
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 
@@ -137,6 +138,11 @@ class Me(BaseModel):
 class PasswordChange(BaseModel):
     current_password: str | None = Field(default=None, max_length=1024)
     new_password: str = Field(max_length=1024)
+
+
+class ProfileUpdate(BaseModel):
+    name: Name
+    theme: Theme
 
 
 class Empty(BaseModel):

@@ -48,6 +48,32 @@ async def switch_workspace(session: AsyncSession, principal: Principal, workspac
     return workspace
 
 
+async def change_profile(session: AsyncSession, principal: Principal, *, name: str, theme: str) -> User:
+    """name: shown to the other members. theme: `light`, `dark` or `system`."""
+    user = await repository.get_user(session, principal.user_id)
+    assert user is not None
+    user.name, user.theme = name, theme
+    await session.flush()
+    return user
+
+
+async def end_session(session: AsyncSession, principal: Principal, session_id: UUID) -> None:
+    """Sign one of one's own browsers out."""
+    row = await repository.get_auth_session(session, session_id)
+    if row is None or row.user_id != principal.user_id or row.revoked_at is not None:
+        raise NotFoundError("There is no such session, or it has ended")
+    row.revoked_at = utcnow()
+    await session.flush()
+
+
+async def rename_workspace(session: AsyncSession, principal: Principal, workspace_id: UUID, name: str) -> Workspace:
+    workspace = await require_workspace(session, principal, workspace_id)
+    await require_manager(session, principal, workspace_id)
+    workspace.name = name
+    await session.flush()
+    return workspace
+
+
 async def require_workspace(session: AsyncSession, principal: Principal, workspace_id: UUID) -> Workspace:
     """The workspace of a path, if it is the one this request acts in (a token acts in exactly one)."""
     if workspace_id != principal.workspace_id:
@@ -69,8 +95,13 @@ async def role_in(session: AsyncSession, principal: Principal, workspace_id: UUI
     return Role(membership.role)
 
 
+def may_give(acting: Role, target: Role) -> bool:
+    """Nobody gives, changes or removes a role above their own."""
+    return _RANK.index(target) <= _RANK.index(acting)
+
+
 def _refuse_above(acting: Role, target: Role, verb: str) -> None:
-    if _RANK.index(target) > _RANK.index(acting):
+    if not may_give(acting, target):
         raise ForbiddenError(f"As {acting.value} you cannot {verb} the role {target.value}", code="role")
 
 
