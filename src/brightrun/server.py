@@ -16,6 +16,7 @@ from brightrun.costs import api as costs_api
 from brightrun.datasets import api as datasets_api
 from brightrun.db.migrate import head_revision
 from brightrun.errors import UnavailableError
+from brightrun.models import api as models_api
 from brightrun.notifications import api as notifications_api
 from brightrun.page_chrome import build_page
 from brightrun.platform import Platform, derive_key
@@ -35,6 +36,7 @@ ROUTERS = (
     costs_api.router,
     datasets_api.router,
     training_api.router,
+    models_api.router,
     accounts_pages.router,
     oidc.router,
     storage_api.router,

@@ -30,6 +30,7 @@ LOOKUPS = {
     "lookup_stuck_datasets",
     "lookup_unconfirmed_datasets",
     "lookup_purgeable_datasets",
+    "lookup_purgeable_models",
     "lookup_host_jobs",
     "lookup_startable_jobs",
 }

@@ -1,0 +1,1 @@
+"""Trained models: adapters and what belongs to them, versions, lineage, download."""

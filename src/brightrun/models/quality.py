@@ -1,0 +1,134 @@
+"""What the held-out losses show of an adapter: numbers with their n, an interval, and a verdict that may be "no"."""
+
+import math
+import random
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import Any
+
+CONFIDENCE = 0.95
+LEAST_CONVERSATIONS = 10
+"""With fewer, a bootstrap interval is too narrow to prove anything."""
+_RESAMPLES = 2000
+_MOST_DRAWS = 4_000_000
+_UNIT = "nats per trained token"
+
+
+class Verdict(StrEnum):
+    """Of the adapter against the untouched base model, on conversations that training did not see."""
+
+    IMPROVED = "improved"
+    NOT_PROVEN = "not_proven"
+    WORSE = "worse"
+    NOT_MEASURED = "not_measured"
+
+
+def quality_metrics(result: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The metrics of a model, flat.
+
+    result: what the trainer's `done` event says. records: of heldout.json, one a held-out record, with
+    `conversation_id, tokens, loss_sum_base, loss_sum_adapter` (nats, summed over trained tokens); empty when nothing
+    was held out.
+
+    `heldout_loss_difference` is adapter − base, below 0 when the adapter is better; `heldout_loss_difference_low` and
+    `_high` are its 95 % interval from a paired bootstrap over whole conversations, since answers of one conversation
+    are not independent of each other.
+    """
+    metrics: dict[str, Any] = {
+        "train_loss_first": result.get("train_loss_first"),
+        "train_loss_last": result.get("train_loss_last"),
+        "unit": _UNIT,
+    }
+    if not records:
+        return metrics | {
+            "verdict": Verdict.NOT_MEASURED.value,
+            "verdict_reason": "Nothing was held out of training, so nothing can be said of how the adapter answers.",
+        }
+    conversations = _by_conversation(records)
+    tokens = sum(n for _base, _adapter, n in conversations)
+    base = math.fsum(base for base, _adapter, _n in conversations) / tokens
+    adapter = math.fsum(adapter for _base, adapter, _n in conversations) / tokens
+    low, high, resamples = bootstrap_difference(conversations)
+    on_heldout = bool(result.get("selected_on_heldout"))
+    verdict, reason = _judge(low, high, len(conversations), selected_on_heldout=on_heldout)
+    return metrics | {
+        "heldout_loss_base": base,
+        "heldout_loss_adapter": adapter,
+        "heldout_loss_difference": adapter - base,
+        "heldout_loss_difference_low": low,
+        "heldout_loss_difference_high": high,
+        "heldout_perplexity_base": _perplexity(base),
+        "heldout_perplexity_adapter": _perplexity(adapter),
+        "heldout_conversations": len(conversations),
+        "heldout_records": len(records),
+        "heldout_tokens": tokens,
+        "selected_on_heldout": on_heldout,
+        "confidence": CONFIDENCE,
+        "interval_method": f"paired bootstrap over conversations, percentiles of {resamples} resamples, seed 0",
+        "verdict": verdict.value,
+        "verdict_reason": reason,
+    }
+
+
+def bootstrap_difference(conversations: Sequence[tuple[float, float, int]], seed: int = 0) -> tuple[float, float, int]:
+    """95 % interval of the difference in loss per token, adapter − base, and how many resamples it is from.
+
+    conversations: (loss sum of the base, of the adapter, tokens) of each. A resample draws as many conversations as
+    there are, with replacement, and divides sums by sums.
+    """
+    draws = [(adapter - base, tokens) for base, adapter, tokens in conversations]
+    resamples = min(_RESAMPLES, max(200, _MOST_DRAWS // len(draws)))
+    chance = random.Random(seed)  # noqa: S311 (statistics, not secrets; the same numbers each time)
+    differences = []
+    for _ in range(resamples):
+        drawn = chance.choices(draws, k=len(draws))
+        differences.append(sum(difference for difference, _n in drawn) / sum(n for _difference, n in drawn))
+    differences.sort()
+    tail = (1 - CONFIDENCE) / 2
+    return _quantile(differences, tail), _quantile(differences, 1 - tail), resamples
+
+
+def _by_conversation(records: Sequence[Mapping[str, Any]]) -> list[tuple[float, float, int]]:
+    sums: dict[str, list[float]] = {}
+    for record in records:
+        of = sums.setdefault(str(record["conversation_id"]), [0.0, 0.0, 0])
+        of[0] += record["loss_sum_base"]
+        of[1] += record["loss_sum_adapter"]
+        of[2] += record["tokens"]
+    return [(base, adapter, int(tokens)) for base, adapter, tokens in sums.values()]
+
+
+def _judge(low: float, high: float, conversations: int, *, selected_on_heldout: bool) -> tuple[Verdict, str]:
+    interval = f"the 95 % interval of the difference is {low:+.4f} to {high:+.4f}"
+    over = f"over {conversations:,} held-out conversation{'s' if conversations != 1 else ''}"
+    if conversations < LEAST_CONVERSATIONS:
+        return Verdict.NOT_PROVEN, (
+            f"Only {conversations} conversation{'s were' if conversations != 1 else ' was'} held out; with fewer than "
+            f"{LEAST_CONVERSATIONS} no difference counts as proven."
+        )
+    if selected_on_heldout and high < 0:
+        return Verdict.NOT_PROVEN, (
+            f"The loss is lower ({interval}, {over}), but the weights were picked where the loss on these same "
+            "conversations was lowest, which flatters the result. Other conversations are needed to prove it."
+        )
+    if high < 0:
+        return Verdict.IMPROVED, f"The loss is lower with the adapter: {interval}, {over}."
+    if low > 0:
+        return Verdict.WORSE, f"The loss is higher with the adapter: {interval}, {over}."
+    return Verdict.NOT_PROVEN, f"The difference may be chance: {interval}, which includes 0, {over}."
+
+
+def _quantile(ordered: Sequence[float], at: float) -> float:
+    """By linear interpolation between the two nearest."""
+    place = at * (len(ordered) - 1)
+    below = math.floor(place)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (ordered[above] - ordered[below]) * (place - below)
+
+
+def _perplexity(loss: float) -> float | None:
+    """exp(loss); None where that is no number any more."""
+    try:
+        return math.exp(loss)
+    except OverflowError:
+        return None
