@@ -2,13 +2,21 @@
 
 from brightrun.accounts import repository as accounts
 from brightrun.accounts.context import RequestContext, csrf_token
+from brightrun.accounts.roles import Permission
+from brightrun.costs import service as costs
+from brightrun.datasets import repository as datasets
+from brightrun.notifications import repository as notifications
+from brightrun.training import repository as training
 from brightrun.web.page_context import PageContext, WorkspaceChoice, theme_from_cookies
 
 
 async def build_page(ctx: RequestContext) -> PageContext:
-    principal = ctx.principal
-    workspaces = await accounts.list_workspaces(ctx.session, principal.user_id)
+    session, principal = ctx.session, ctx.principal
+    workspaces = await accounts.list_workspaces(session, principal.user_id)
     current = next(workspace for workspace, _role in workspaces if workspace.id == principal.workspace_id)
+    by_status, _deleted = await datasets.counts(session)
+    active = await training.active_count(session)
+    may_see_costs = Permission.COSTS_READ in principal.permissions
     return PageContext(
         user_name=principal.name,
         user_email=principal.email,
@@ -18,5 +26,9 @@ async def build_page(ctx: RequestContext) -> PageContext:
         csrf_token=csrf_token(ctx.platform, str(principal.session_id)),
         path=ctx.request.url.path,
         workspaces=[WorkspaceChoice(id=workspace.id, name=workspace.name, role=role) for workspace, role in workspaces],
+        nav_counts={"datasets": sum(by_status.values()), "training": active},
+        active_jobs=active,
+        spend_this_month=await costs.spent_this_month(session) if may_see_costs else None,
+        unread_notifications=await notifications.count_unread(session, principal.user_id),
         theme=theme_from_cookies(ctx.request.cookies),
     )

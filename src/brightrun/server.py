@@ -8,16 +8,20 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy import text
 
 import brightrun
+from brightrun import overview_pages
 from brightrun.accounts import api as accounts_api
-from brightrun.accounts import live, oidc
+from brightrun.accounts import live, oidc, settings_pages, settings_team_pages
 from brightrun.accounts import pages as accounts_pages
 from brightrun.accounts.context import page_context
 from brightrun.costs import api as costs_api
+from brightrun.costs import pages as costs_pages
 from brightrun.datasets import api as datasets_api
+from brightrun.datasets import pages as datasets_pages
 from brightrun.db.migrate import head_revision
 from brightrun.errors import UnavailableError
 from brightrun.models import api as models_api
 from brightrun.notifications import api as notifications_api
+from brightrun.notifications import pages as notifications_pages
 from brightrun.page_chrome import build_page
 from brightrun.platform import Platform, derive_key
 from brightrun.queue.events import EventHub
@@ -39,6 +43,12 @@ ROUTERS = (
     models_api.router,
     accounts_pages.router,
     oidc.router,
+    settings_pages.router,
+    settings_team_pages.router,
+    costs_pages.router,
+    overview_pages.router,
+    datasets_pages.router,
+    notifications_pages.router,
     storage_api.router,
 )
 

@@ -2,6 +2,7 @@
 document.addEventListener("click", (event) => {
   const opener = event.target.closest("[data-dialog-open]");
   if (opener) {
+    event.preventDefault(); // A link there leads to the same question on a page of its own, for whoever has no script.
     document.getElementById(opener.dataset.dialogOpen).showModal();
     return;
   }

@@ -4,6 +4,7 @@
 """
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
@@ -14,6 +15,7 @@ from brightrun.clock import utcnow
 
 NONE = "—"
 _NO_TIME = Markup("—")
+_CODE_SPAN = re.compile(r"`([^`\n]+)`")
 _UNITS = ("bytes", "KB", "MB", "GB", "TB", "PB")
 
 
@@ -135,6 +137,17 @@ def pretty_json(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False, default=str)
 
 
+def code_spans(text: str | None) -> Markup:
+    """A message with its names of fields, written `like this`, set as code. Everything else is text, escaped."""
+    if text is None:
+        return Markup("—")
+    pieces = _CODE_SPAN.split(text)
+    return Markup("").join(
+        Markup('<code class="mono">{}</code>').format(piece) if number % 2 else Markup("{}").format(piece)
+        for number, piece in enumerate(pieces)
+    )
+
+
 FILTERS = {
     "number": number,
     "compact": compact,
@@ -146,4 +159,5 @@ FILTERS = {
     "ago": ago,
     "moment": moment,
     "pretty_json": pretty_json,
+    "code_spans": code_spans,
 }

@@ -35,7 +35,8 @@ class PageContext:
     nav_counts: Mapping[str, int] = field(default_factory=dict)
     """Room key of `navigation.ROOMS` → number shown beside it; 0 is not shown."""
     active_jobs: int = 0
-    spend_this_month: Decimal = Decimal(0)
+    spend_this_month: Decimal | None = Decimal(0)
+    """None for someone who may not see costs."""
     unread_notifications: int = 0
     theme: Theme = "system"
 
