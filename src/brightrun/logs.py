@@ -12,7 +12,7 @@ import structlog
 _SIGNED_URL = re.compile(r"(https?://[^\s\"'?]+)\?[^\s\"']*(?:signature|sig|token|X-Amz-)[^\s\"']*", re.IGNORECASE)
 _SIGNED_PATH = re.compile(r"(/[^\s\"'?]*)\?[^\s\"']*(?:signature|sig|token|X-Amz-)[^\s\"']*", re.IGNORECASE)
 _TOKEN = re.compile(r"\b(br_)[A-Za-z0-9_-]{16,}")
-_LINK = re.compile(r"(/(?:signin-link|invitations|reset)/)[A-Za-z0-9_-]{16,}")
+_LINK = re.compile(r"(/(?:signin-link|invitations|reset-password)/)[A-Za-z0-9_-]{16,}")
 
 
 def mask(text: str) -> str:

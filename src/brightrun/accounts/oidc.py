@@ -24,7 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from brightrun.accounts import repository, signin
 from brightrun.accounts.browser import open_session
-from brightrun.accounts.context import cookies_are_secure, platform_of
+from brightrun.accounts.context import cookies_are_secure, platform_of, same_secret
 from brightrun.accounts.pages import local_path
 from brightrun.accounts.tables import User
 from brightrun.db.session import assume
@@ -62,7 +62,7 @@ def _signature(platform: Platform, body: str) -> str:
 
 def _unseal(platform: Platform, value: str) -> Hop:
     body, _, signature = value.rpartition(".")
-    if not hmac.compare_digest(signature, _signature(platform, body)):
+    if not same_secret(signature, _signature(platform, body)):
         raise UnauthenticatedError("The sign-in was not begun in this browser. Try again", code="oidc_state")
     hop = Hop(**json.loads(base64.urlsafe_b64decode(body)))
     if hop.expires < time.time():
@@ -152,7 +152,7 @@ async def finish(
     settings = platform.settings
     issuer = _issuer(settings)
     hop = _unseal(platform, request.cookies.get(COOKIE, ""))
-    if not hmac.compare_digest(state, hop.state):
+    if not same_secret(state, hop.state):
         raise UnauthenticatedError("The sign-in was not begun in this browser. Try again", code="oidc_state")
     if error or not code:
         raise UnauthenticatedError(f"The sign-in provider refused: {error or 'no code'}", code="oidc_refused")

@@ -52,6 +52,8 @@ class Database:
             max_overflow=pool_size,
             pool_pre_ping=True,
             pool_recycle=1800,
+            # An error's text goes to the log; what people wrote, and hashes of secrets, do not.
+            hide_parameters=True,
             connect_args={"application_name": application_name, "connect_timeout": 10},
         )
         self._sessions = async_sessionmaker(self.engine, sync_session_class=_IdentifiedSession, expire_on_commit=False)

@@ -26,6 +26,7 @@ from brightrun.web import views
 log = get_logger(__name__)
 
 _HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large", 415: "unsupported_media_type"}
+_UNREADABLE_BODY = "There was an error parsing the body"  # FastAPI's words for bytes that are no JSON at all
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -52,10 +53,19 @@ def as_expected(error: Exception) -> BrightRunError | None:
     if isinstance(error, BrightRunError):
         return error
     if isinstance(error, RequestValidationError):
+        if any(fault["loc"][:1] == ("path",) for fault in error.errors()):
+            # What is no id at all names nothing, as an unknown id does.
+            return NotFoundError("There is nothing at this address: a part of it is not an id of ours")
         details = field_messages(error)
         first_field, messages = next(iter(details.items()), ("body", ["not valid"]))
         return InvalidInputError(f"{first_field}: {messages[0]}", code="validation_error", details=details)
     if isinstance(error, HTTPException):
+        if error.detail == _UNREADABLE_BODY:
+            problem = "cannot be read: it is not text in UTF-8, or nested too deeply"
+            return InvalidInputError(f"body: {problem}", code="validation_error", details={"body": [problem]})
+        if error.status_code == 405:
+            allowed = (error.headers or {}).get("Allow", "another method")
+            return BrightRunError(f"This address answers only {allowed}", code="method_not_allowed", status=405)
         code = _HTTP_CODES.get(error.status_code, "http_error")
         message = "There is nothing at this address" if error.status_code == 404 else str(error.detail)
         return BrightRunError(message, code=code, status=error.status_code)
@@ -63,7 +73,8 @@ def as_expected(error: Exception) -> BrightRunError | None:
         cause = error.orig
         if isinstance(cause, psycopg.errors.DiskFull):
             return StorageFullError("The database's disk is full: free some space, then try again")
-        if isinstance(cause, psycopg.errors.DataError) and "\\u0000" in str(cause):
+        # Said by PostgreSQL for JSON, and by psycopg for plain text.
+        if isinstance(cause, psycopg.DataError) and ("\\u0000" in str(cause) or "NUL" in str(cause)):
             return InvalidInputError("The text holds a NUL character, which cannot be stored")
         if error.connection_invalidated or isinstance(cause, psycopg.OperationalError):
             return UnavailableError("The database does not answer; try again in a moment")
@@ -102,7 +113,10 @@ async def answer(request: Request, raised: Exception) -> Response:
             headers["WWW-Authenticate"] = 'Bearer realm="brightrun"'
         return JSONResponse(_body(error), status_code=error.status, headers=headers)
     if isinstance(error, UnauthenticatedError):
+        # Only a page that can be looked at again: what a form was sent to answers no GET.
         target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        if request.method not in {"GET", "HEAD"}:
+            target = "/"
         if request.headers.get("HX-Request"):
             return Response(status_code=200, headers={"HX-Redirect": "/signin"})
         return RedirectResponse(f"/signin?next={quote(target)}" if target != "/" else "/signin", status_code=303)

@@ -8,13 +8,14 @@ from urllib.parse import urlsplit
 import structlog
 from prometheus_client import Counter, Histogram
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from brightrun.ids import uuid7
 from brightrun.logs import get_logger
-from brightrun.web import errors
+from brightrun.web import body_limit, errors
 
 log = get_logger("brightrun.http")
 
@@ -26,6 +27,7 @@ DURATION = Histogram(
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1, 2.5, 5, 10, 60),
 )
 _SAFE = {"GET", "HEAD", "OPTIONS"}
+_METHODS = _SAFE | {"POST", "PUT", "PATCH", "DELETE"}
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 _QUIET = ("/static/", "/healthz", "/readyz", "/metrics")
 
@@ -87,10 +89,13 @@ class RequestEnvelope:
             await send(message)
 
         try:
-            await self.app(scope, receive, watch)
+            body_limit.refuse_announced(scope, Headers(scope=scope))
+            await self.app(scope, body_limit.limited(scope, receive), watch)
         except Exception as error:
             if begun:
                 raise  # Half an answer is out: only the connection can say that it failed.
+            if isinstance(error, HTTPException) and error.status_code == 413:
+                await body_limit.drain(receive)
             response = await errors.answer(Request(scope, receive), error)
             await response(scope, receive, send)
 
@@ -109,7 +114,9 @@ class RequestEnvelope:
 
     def _log(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", None) or ("/static" if "/static/" in scope["path"] else "other")
-        REQUESTS.labels(scope["method"], route, status).inc()
+        # A label for each word that a stranger invents would be a leak of memory.
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        REQUESTS.labels(method, route, status).inc()
         DURATION.labels(route).observe(seconds)
         if not scope["path"].startswith(_QUIET):
             # The path only: a query may hold a signature.
