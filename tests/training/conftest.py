@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -30,6 +31,35 @@ def quiet(training_urls: DatabaseUrls, tmp_path_factory: pytest.TempPathFactory)
     settings = Settings(data=tmp_path_factory.mktemp("quiet"), min_free_disk_bytes=0)
     with live_server(training_urls, settings, SECRET, worker=False) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def running(
+    new_database: Callable[[], AbstractContextManager[DatabaseUrls]], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Live]:
+    """A whole BrightRun whose worker supervises jobs."""
+    settings = Settings(
+        database_role_prefix="brtest", data=tmp_path_factory.mktemp("running"), min_free_disk_bytes=0,
+        max_running_jobs=2, worker_heartbeat_s=1,
+    )  # fmt: skip
+    with new_database() as urls, live_server(urls, settings, SECRET) as live:
+        yield live
+
+
+@dataclass
+class Working:
+    """The owner of a new workspace on `running`."""
+
+    live: Live
+    member: Member
+
+    def dataset(self, content: bytes | None = None, **fields: Any) -> str:
+        return add_dataset(self.live, self.member, content, **fields)
+
+
+@pytest.fixture
+def working(running: Live) -> Working:
+    return Working(running, running.new_workspace())
 
 
 @pytest.fixture

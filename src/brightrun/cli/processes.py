@@ -97,9 +97,11 @@ async def run_worker_process(platform: Platform, stop: asyncio.Event, *, leave_t
     """
     from brightrun.queue.worker import run_worker
     from brightrun.rooms import import_tables, import_tasks
+    from brightrun.training.supervisor.supervisor import Supervisor
 
     import_tables()
     import_tasks()
     concurrency = platform.settings.worker_concurrency
     async with asyncio.TaskGroup() as group:
         group.create_task(run_worker(platform, concurrency=concurrency, stop=stop))
+        group.create_task(Supervisor(platform).run(stop, leave_trainers=leave_trainers))

@@ -1,20 +1,15 @@
 """What the training API takes and gives. Recorded money is USD as text; an estimate is a number."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from brightrun.costs.schemas import Usd
 from brightrun.datasets.schemas import Name
 from brightrun.training.tables import EventSource, JobStage, JobStatus, Outcome, PresetId, SeriesKind
-
-
-def _storable(text: str) -> str:
-    if "\x00" in text:
-        raise ValueError("must not contain NUL characters")
-    return text
+from brightrun.web.text import STORABLE
 
 
 class GpuConfigIn(BaseModel):
@@ -22,7 +17,7 @@ class GpuConfigIn(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    type: Annotated[str, StringConstraints(min_length=1, max_length=100), AfterValidator(_storable)]
+    type: Annotated[str, StringConstraints(min_length=1, max_length=100), STORABLE]
     count: Annotated[int, Field(ge=1, le=8)] = 1
 
 
@@ -77,12 +72,10 @@ class JobCancel(BaseModel):
     """reason: one of the list, or words of your own."""
 
     reason: Annotated[
-        str | None,
-        StringConstraints(strip_whitespace=True, max_length=200),
-        AfterValidator(_storable),
-        Field(examples=list(CancelReason.__args__)),
+        Annotated[str, StringConstraints(strip_whitespace=True, max_length=200), STORABLE] | None,
+        Field(examples=list(get_args(CancelReason))),
     ] = None
-    note: Annotated[str | None, StringConstraints(max_length=2000), AfterValidator(_storable)] = None
+    note: Annotated[str, StringConstraints(max_length=2000), STORABLE] | None = None
 
 
 class AttemptOut(BaseModel):

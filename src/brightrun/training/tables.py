@@ -183,6 +183,7 @@ class TrainingAttempt(HasId, InWorkspace, Base):
 
     pid, process_started: what tells the process from a later one of the same pid; both null for the moment between
     deciding to launch and having launched. seconds: what is charged. checkpoint_before, checkpoint_after: steps.
+    events_before: number of the run's last event when it was launched; what follows is this attempt's own.
     exit_code: null when nobody saw it (the supervisor had died too); then `reason` comes from the run's own events.
     """
 
@@ -207,6 +208,7 @@ class TrainingAttempt(HasId, InWorkspace, Base):
     outcome: Mapped[str | None]
     reason: Mapped[str | None]
     message: Mapped[str | None]
+    events_before: Mapped[BigInt] = mapped_column(server_default=text("0"))
     checkpoint_before: Mapped[int] = mapped_column(server_default=text("0"))
     checkpoint_after: Mapped[int | None]
     seconds: Mapped[Decimal | None] = mapped_column(Numeric(14, 3))

@@ -102,6 +102,7 @@ create table training_attempts (
   outcome text constraint training_attempts_outcome_check check (outcome in ('done', 'interrupted', 'failed', 'cancelled')),
   reason text,
   message text,
+  events_before bigint not null default 0,
   checkpoint_before integer not null default 0,
   checkpoint_after integer,
   seconds numeric(14,3),
