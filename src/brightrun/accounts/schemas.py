@@ -8,8 +8,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from brightrun.accounts.roles import ALL_SCOPES, Permission, Role
 from brightrun.web.page_context import Theme
+from brightrun.web.text import ONE_LINE
 
-Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
+Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), ONE_LINE]
 
 
 def _known_scope(scope: str) -> str:
@@ -58,7 +59,7 @@ class MemberData(BaseModel):
 
 
 class InvitationCreate(BaseModel):
-    email: Annotated[str, StringConstraints(strip_whitespace=True, min_length=3, max_length=254)]
+    email: Annotated[str, StringConstraints(strip_whitespace=True, min_length=3, max_length=254), ONE_LINE]
     role: Role = Role.VIEWER
 
 
@@ -88,7 +89,7 @@ class InvitationAccept(BaseModel):
     """token: the last part of the invitation's link."""
 
     token: str = Field(min_length=16, max_length=200)
-    name: Annotated[str, StringConstraints(strip_whitespace=True, max_length=200)] = ""
+    name: Annotated[str, StringConstraints(strip_whitespace=True, max_length=200), ONE_LINE] = ""
     password: str = Field(max_length=1024)
 
 
@@ -150,7 +151,7 @@ class Empty(BaseModel):
 
 
 class SignIn(BaseModel):
-    email: str = Field(max_length=254)
+    email: Annotated[str, StringConstraints(max_length=254), ONE_LINE]
     password: str = Field(max_length=1024)
 
 

@@ -1,28 +1,15 @@
 """What the datasets API takes and gives."""
 
-import unicodedata
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from sqlalchemy import inspect
 
 from brightrun.datasets.tables import Dataset, DatasetStatus
 from brightrun.formats.names import AUTO, format_id
-
-
-def _printable(text: str) -> str:
-    """One line: no control characters, NUL among them, which PostgreSQL cannot store."""
-    if any(unicodedata.category(character) == "Cc" for character in text):
-        raise ValueError("must not contain control characters or line breaks")
-    return text
-
-
-def _storable(text: str) -> str:
-    if "\x00" in text:
-        raise ValueError("must not contain NUL characters")
-    return text
+from brightrun.web.text import ONE_LINE, STORABLE
 
 
 def _format(name: Any) -> Any:
@@ -35,10 +22,8 @@ def _format(name: Any) -> Any:
     return None if found == AUTO else found
 
 
-Name = Annotated[
-    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=255), AfterValidator(_printable)
-]
-Description = Annotated[str, StringConstraints(strip_whitespace=True, max_length=10_000), AfterValidator(_storable)]
+Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=255), ONE_LINE]
+Description = Annotated[str, StringConstraints(strip_whitespace=True, max_length=10_000), STORABLE]
 FormatName = Annotated[
     str | None,
     BeforeValidator(_format),
@@ -53,7 +38,7 @@ class DatasetCreate(BaseModel):
     name: Name
     description: Description | None = None
     format: FormatName = None
-    file_name: Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(_printable)]
+    file_name: Annotated[str, StringConstraints(min_length=1, max_length=255), ONE_LINE]
     file_size: Annotated[int, Field(gt=0, description="Bytes, exactly as many as will be uploaded")]
     sha256: Sha256 | None = None
 
