@@ -15,7 +15,7 @@ from brightrun.training.tables import JobStatus, TrainingJob
 
 
 def job_url(job: TrainingJob) -> str:
-    return f"/training/jobs/{job.id}"
+    return f"/training/{job.id}"
 
 
 async def tell(

@@ -113,12 +113,18 @@ async def queue_position(session: AsyncSession, job: TrainingJob) -> int:
     return (ahead or 0) + 1
 
 
+async def names(session: AsyncSession, ids: set[UUID]) -> dict[UUID, str]:
+    rows = await session.execute(select(TrainingJob.id, TrainingJob.name).where(TrainingJob.id.in_(ids)))
+    return {row[0]: row[1] for row in rows}
+
+
 async def list_events(
     session: AsyncSession,
     job_id: UUID,
     *,
     page: Page,
     types: Sequence[str] = (),
+    without: Sequence[str] = (),
     level: str | None = None,
     search: str | None = None,
     newest_first: bool = True,
@@ -126,6 +132,8 @@ async def list_events(
     where: list[ColumnElement[bool]] = [JobEvent.job_id == job_id]
     if types:
         where.append(JobEvent.type.in_(types))
+    if without:
+        where.append(JobEvent.type.not_in(without))
     if level is not None:
         where.append(JobEvent.level == level)
     if search:

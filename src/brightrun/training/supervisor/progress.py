@@ -13,7 +13,7 @@ WEIGHTS: dict[JobStage, int] = {
     JobStage.FINALIZING: 5,
 }
 """Percent of a run; their sum is 100."""
-HIGHEST = Decimal("99.5")
+HIGHEST = Decimal("99")
 """What a job shows until its model is stored: 100 means that one can use it."""
 _THOUSANDTH = Decimal("0.001")
 _MEMORY = 60
@@ -21,7 +21,7 @@ _FEWEST = 3
 
 
 def overall(stage: JobStage, fraction: float) -> Decimal:
-    """Percent, 0…99.5. fraction: of the stage; outside of 0…1 it is cut."""
+    """Percent, 0…99. fraction: of the stage; outside of 0…1 it is cut."""
     before = 0
     for known, weight in WEIGHTS.items():
         if known is stage:
