@@ -28,6 +28,8 @@ from brightrun.queue.events import EventHub
 from brightrun.rooms import import_tables, import_tasks
 from brightrun.storage import api as storage_api
 from brightrun.training import api as training_api
+from brightrun.training import new_pages as new_job_pages
+from brightrun.training import pages as training_pages
 from brightrun.web import errors
 from brightrun.web import pages as web_pages
 from brightrun.web.assets import STATIC_URL, BuiltAssets
@@ -49,6 +51,8 @@ ROUTERS = (
     overview_pages.router,
     datasets_pages.router,
     notifications_pages.router,
+    new_job_pages.router,
+    training_pages.router,
     storage_api.router,
 )
 

@@ -1,0 +1,266 @@
+"""Training: the list of jobs, and one job live. How a job is started is in `new_pages`."""
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Response
+from fastapi.responses import JSONResponse
+
+from brightrun.accounts.context import PageCtx, RequestContext, page_needs
+from brightrun.accounts.roles import Permission
+from brightrun.costs import pages as costs_pages
+from brightrun.errors import BrightRunError, InvalidInputError
+from brightrun.training import repository, series, service
+from brightrun.training.schemas import JobCancel, JobOut
+from brightrun.training.tables import ACTIVE, WAITING, JobStage, JobStatus, SeriesKind
+from brightrun.training.views import job_view, job_views
+from brightrun.web import forms, views
+from brightrun.web.filters import duration
+from brightrun.web.http import Page
+from brightrun.web.statuses import status_look
+from brightrun.web.toasts import Toast, toast_redirect
+
+router = APIRouter(prefix="/training", include_in_schema=False)
+
+_READ = page_needs(Permission.JOBS_READ)
+_WRITE = page_needs(Permission.JOBS_WRITE)
+_PAGE_SIZE = 20
+_LOG_LINES = 100
+_CURVE_POINTS = 1000
+_ACTIVE_FILTER = "active"
+_WHOLE_LOG = "all"
+_NOISE = ("log", "sample")
+"""The trainer's own lines, and samples, which the page shows apart: only in the whole log."""
+
+Text = Annotated[str, Query(max_length=255)]
+PageNumber = Annotated[int, Query(ge=1, le=1_000_000)]
+
+STAGE_WORDS = {
+    JobStage.PREPROCESSING: "Preparing data",
+    JobStage.MODEL_LOADING: "Loading the model",
+    JobStage.TRAINING: "Training",
+    JobStage.FINALIZING: "Measuring and storing",
+}
+REASON_WORDS = {
+    "loss_not_decreasing": "The loss does not go down",
+    "cost_too_high": "It costs too much",
+    "wrong_configuration": "Wrong settings",
+    "testing": "It was only a test",
+    "better_results_elsewhere": "Another run is better",
+    "client_request": "The client asked for it",
+    "no_longer_needed": "No longer needed",
+    "other": "Another reason",
+}
+
+
+costs_pages.job_names.append(repository.names)
+
+
+# --- the list -------------------------------------------------------------------------------------------------------
+
+
+@router.get("", **_READ)
+async def list_page(
+    ctx: PageCtx, search: Text = "", status: Text = "", sort: Text = "-created_at", page: PageNumber = 1
+) -> Response:
+    """Jobs, newest first. A filter that does not exist is told in the list's place."""
+    values: dict[str, Any] = {"fault": None, "jobs": [], "total": 0}
+    try:
+        rows, values["total"] = await service.list_jobs(
+            ctx.session,
+            Page(page=page, limit=_PAGE_SIZE),
+            sort=sort or "-created_at",
+            statuses=statuses_of(status),
+            search=search.strip() or None,
+        )
+        values["jobs"] = await job_views(ctx.session, rows)
+    except InvalidInputError as error:
+        values["fault"] = error.message
+    return views.render(
+        ctx.request,
+        "training/list.html",
+        block="list" if views.is_fragment_request(ctx.request) else None,
+        status=400 if values["fault"] else 200,
+        stats=await service.stats(ctx.session),
+        search=search,
+        chosen_status=status,
+        sort=sort,
+        filtered=bool(search.strip() or status),
+        page_number=page,
+        limit=_PAGE_SIZE,
+        can_write=Permission.JOBS_WRITE in ctx.principal.permissions,
+        sees_costs=Permission.COSTS_READ in ctx.principal.permissions,
+        stage_words=STAGE_WORDS,
+        status_options=[(status, status_look("job", status).label) for status in JobStatus],
+        **values,
+    )
+
+
+def statuses_of(text: str) -> tuple[JobStatus, ...]:
+    """A status filter: a status, `active` (waits or runs), or nothing. Raises InvalidInputError."""
+    if not text:
+        return ()
+    if text == _ACTIVE_FILTER:
+        return (*WAITING, *ACTIVE, JobStatus.PAUSED)
+    if text not in set(JobStatus):
+        raise InvalidInputError(f"No job is ever {text!r}. States: {_ACTIVE_FILTER}, {', '.join(JobStatus)}")
+    return (JobStatus(text),)
+
+
+# --- one job --------------------------------------------------------------------------------------------------------
+
+
+@router.get("/{job_id}", **_READ)
+async def job_page(ctx: PageCtx, job_id: UUID, part: Text = "", log: Text = "") -> Response:
+    """part: `now` or `story`, the two live parts, for our script. log: `all`, or without the trainer's own lines."""
+    block = part if part in {"now", "story"} and views.is_fragment_request(ctx.request) else None
+    return await _job(ctx, job_id, block=block, log=log)
+
+
+async def _job(
+    ctx: RequestContext, job_id: UUID, *, block: str | None = None, log: str = "", status: int = 200, **values: Any
+) -> Response:
+    job = await job_view(ctx.session, await service.get(ctx.session, job_id))
+    told: dict[str, Any] = {"events": [], "events_total": 0, "samples": []}
+    if block != "now":
+        told["events"], told["events_total"] = await repository.list_events(
+            ctx.session, job_id, page=Page(limit=_LOG_LINES), without=() if log == _WHOLE_LOG else _NOISE
+        )
+        samples, _total = await repository.list_events(
+            ctx.session, job_id, page=Page(limit=50), types=("sample",), newest_first=False
+        )
+        told["samples"] = sample_pairs(samples)
+    permissions = ctx.principal.permissions
+    return views.render(
+        ctx.request,
+        "training/job.html",
+        status=status,
+        block=block,
+        job=job,
+        stages=stage_items(job),
+        progress_note=progress_note(job),
+        spent=job.cost_usd if job.final_cost_usd is None else job.final_cost_usd,
+        reasons=REASON_WORDS,
+        log=log,
+        stage_words=STAGE_WORDS,
+        can_write=Permission.JOBS_WRITE in permissions,
+        sees_costs=Permission.COSTS_READ in permissions,
+        **({"errors": {}, "cancel_open": False} | told | values),
+    )
+
+
+def stage_items(job: JobOut) -> list[dict[str, Any]]:
+    """The four stages as `ui.stages` shows them."""
+    order = list(JobStage)
+    done = job.status is JobStatus.COMPLETED
+    current = len(order) if done else order.index(JobStage(job.stage)) if job.stage else -1
+    if job.status is JobStatus.INITIALIZING and current < 0:
+        current = 0
+    items = []
+    for place, stage in enumerate(order):
+        state, note = "pending", ""
+        if place < current:
+            state = "done"
+        elif place == current:
+            match job.status:
+                case JobStatus.RUNNING | JobStatus.INITIALIZING:
+                    state = "active"
+                    note = stage_note(job, stage)
+                case JobStatus.FAILED:
+                    state, note = "failed", "stopped here"
+                case JobStatus.CANCELLED:
+                    note = "cancelled here"
+                case JobStatus.QUEUED | JobStatus.INTERRUPTED | JobStatus.PAUSED:
+                    note = "goes on here"
+        items.append({"label": STAGE_WORDS[stage], "state": state, "note": note})
+    return items
+
+
+def stage_note(job: JobOut, stage: JobStage) -> str:
+    """What the stage that is at work shows below its name."""
+    if stage is JobStage.TRAINING and job.total_steps:
+        return f"step {job.step:,} of {job.total_steps:,}"
+    if stage is JobStage.FINALIZING and job.trained_at is not None:
+        return "storing the model"
+    return "at work"
+
+
+def progress_note(job: JobOut) -> str:
+    """Epoch, step and time left, as far as they are known."""
+    parts = []
+    if job.total_steps and job.step:
+        parts.append(f"Epoch {min(job.total_epochs, int(job.epoch) + 1)} of {job.total_epochs}")
+        parts.append(f"step {job.step:,} of {job.total_steps:,}")
+    if job.eta_seconds is not None:
+        parts.append(f"{duration(job.eta_seconds)} left, from the measured rate")
+    elif job.status is JobStatus.RUNNING and job.trained_at is None:
+        parts.append("time left is known after a few steps")
+    return " · ".join(parts)
+
+
+def sample_pairs(events: Any) -> list[dict[str, Any]]:
+    """The sample answers of the newest attempt that has any: question, expected answer, answers before and after."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for event in events:
+        details = event.details
+        prompt = str(details.get("prompt", ""))
+        pair = found.setdefault(
+            (str(details.get("conversation_id", "")), prompt),
+            {"prompt": prompt, "expected": details.get("expected"), "before": None, "after": None, "cut": False},
+        )
+        pair["before" if details.get("when") == "before" else "after"] = details.get("answer", "")
+        pair["cut"] = pair["cut"] or bool(details.get("cut"))
+    return list(found.values())
+
+
+@router.get("/{job_id}/curve", **_READ)
+async def curve(ctx: PageCtx, job_id: UUID, after: Annotated[int, Query(ge=-1)] = -1) -> Response:
+    """The loss curves as the chart takes them, `{data: {train: [[step, loss]…], heldout: […]}}`; after: only later
+    steps. Long curves are thinned as in `GET /api/jobs/{id}/metrics`."""
+    await service.get(ctx.session, job_id)
+    answer = {}
+    for kind in SeriesKind:
+        rows, _total = await series.series(ctx.session, job_id, kind, points=_CURVE_POINTS)
+        column = "training_loss" if kind is SeriesKind.TRAIN else "validation_loss"
+        answer[kind.value] = [
+            [row["step"], row[column]] for row in rows if row["step"] > after and row[column] is not None
+        ]
+    return JSONResponse({"data": answer})
+
+
+@router.post("/{job_id}/cancel", **_WRITE)
+async def cancel(ctx: PageCtx, job_id: UUID) -> Response:
+    values = forms.text_fields(await ctx.request.form(), ("reason", "note"))
+    try:
+        body = forms.parse(JobCancel, {"reason": values["reason"] or None, "note": values["note"] or None})
+        job = await service.cancel(ctx.session, job_id, body)
+    except BrightRunError as error:
+        return _not_done(ctx, job_id, error)
+    ended = job.status == JobStatus.CANCELLED
+    return toast_redirect(
+        ctx.request,
+        f"/training/{job_id}",
+        Toast(
+            title="The job is cancelled" if ended else "The job is being stopped",
+            description="" if ended else "It saves a checkpoint first, and is gone within a minute.",
+        ),
+    )
+
+
+@router.post("/{job_id}/retry", **_WRITE)
+async def retry(ctx: PageCtx, job_id: UUID) -> Response:
+    try:
+        job = await service.retry(ctx.session, job_id)
+    except BrightRunError as error:
+        return _not_done(ctx, job_id, error)
+    where = f"It goes on from step {job.checkpoint_step:,}." if job.checkpoint_step else "It starts from the beginning."
+    return toast_redirect(ctx.request, f"/training/{job_id}", Toast(title="Queued again", description=where))
+
+
+def _not_done(ctx: RequestContext, job_id: UUID, error: BrightRunError) -> Response:
+    toast = Toast(title="That did not work", description=_plain(error), category="error")
+    return toast_redirect(ctx.request, f"/training/{job_id}", toast)
+
+
+def _plain(error: BrightRunError) -> str:
+    return " ".join(text for texts in forms.problems(error).values() for text in texts)
