@@ -84,8 +84,7 @@ def ask(case: Case, session: requests.Session, extra: list[checks.CheckFunction]
     try:
         case.validate_response(answer, checks=[*CHECKS, *extra])
     except FailureGroup as group:
-        for failure in group.exceptions:
-            found.append(f"{failure}\n    {asked}")
+        found.extend(f"{failure}\n    {asked}" for failure in group.exceptions)
     try:
         require_envelope(answer)
     except (AssertionError, ValueError, AttributeError) as error:
