@@ -20,6 +20,7 @@ from brightrun.datasets import pages as datasets_pages
 from brightrun.db.migrate import head_revision
 from brightrun.errors import UnavailableError
 from brightrun.models import api as models_api
+from brightrun.models import pages as models_pages
 from brightrun.notifications import api as notifications_api
 from brightrun.notifications import pages as notifications_pages
 from brightrun.page_chrome import build_page
@@ -53,6 +54,7 @@ ROUTERS = (
     notifications_pages.router,
     new_job_pages.router,
     training_pages.router,
+    models_pages.router,
     storage_api.router,
 )
 

@@ -239,7 +239,7 @@ async def _page(
             {
                 "value": preset["id"],
                 "title": preset["title"],
-                "text": f"{preset['goal']} {preset['explanation']}",
+                "text": preset["goal"],
                 "icon": PRESET_ICONS[preset["id"]],
             }
             for preset in options["presets"]
