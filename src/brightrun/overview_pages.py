@@ -14,6 +14,7 @@ from brightrun.datasets import presentation
 from brightrun.datasets import service as datasets
 from brightrun.datasets.schemas import DatasetStats
 from brightrun.datasets.tables import DatasetStatus
+from brightrun.models import service as models
 from brightrun.notifications import looks
 from brightrun.notifications import repository as notifications
 from brightrun.training import repository as training
@@ -54,6 +55,7 @@ async def overview_page(ctx: PageCtx) -> Response:
     job_counts = await training.counts(session)
     running, running_total = await jobs.list_jobs(session, Page(limit=_SHOWN), statuses=_UNENDED)
     recent, _ = await datasets.list_datasets(session, Page(limit=_SHOWN))
+    _, models_total = await models.list_models(session, Page(limit=1))
     told, _ = await notifications.list_for(session, principal.user_id, unread_only=False, offset=0, limit=_SHOWN)
     return views.render(
         ctx.request,
@@ -62,7 +64,8 @@ async def overview_page(ctx: PageCtx) -> Response:
         show=presentation,
         look=looks.look,
         stats=stats,
-        steps=next_steps(stats, job_counts, permissions=principal.permissions),
+        steps=next_steps(stats, job_counts, models_total, permissions=principal.permissions),
+        models_total=models_total,
         jobs=await job_views(session, running),
         jobs_total=running_total,
         job_counts=job_counts,
@@ -82,14 +85,14 @@ async def _spent(ctx: RequestContext) -> Decimal | None:
 
 
 def next_steps(
-    stats: DatasetStats, job_counts: Mapping[JobStatus, int], *, permissions: frozenset[Permission]
+    stats: DatasetStats, job_counts: Mapping[JobStatus, int], models_total: int, *, permissions: frozenset[Permission]
 ) -> list[Step]:
     """The four steps, each with where it stands. An action is offered only to who may take it."""
     steps = [
         _upload_step(stats),
         _check_step(stats),
         _train_step(stats, job_counts),
-        _model_step(job_counts),
+        _model_step(models_total),
     ]
     wanted = [Permission.DATASETS_WRITE, Permission.DATASETS_READ, Permission.JOBS_READ, Permission.MODELS_READ]
     if Permission.JOBS_WRITE not in permissions and not sum(job_counts.values()):
@@ -151,8 +154,9 @@ def _train_step(stats: DatasetStats, counts: Mapping[JobStatus, int]) -> Step:
     return Step(title, "It begins with a dataset that is ready.", "todo")
 
 
-def _model_step(counts: Mapping[JobStatus, int]) -> Step:
+def _model_step(models_total: int) -> Step:
     title = "Use the model"
-    if counts[JobStatus.COMPLETED]:
-        return Step(title, "Compare it with the base model, and download it.", "now", "/models", "Open models")
+    if models_total:
+        text = f"{plural(models_total, 'model')}: compare with the untouched base model, and download."
+        return Step(title, text, "now", "/models", "Open models")
     return Step(title, "A finished training leaves an adapter that you can download and run.", "todo")

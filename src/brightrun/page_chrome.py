@@ -5,8 +5,10 @@ from brightrun.accounts.context import RequestContext, csrf_token
 from brightrun.accounts.roles import Permission
 from brightrun.costs import service as costs
 from brightrun.datasets import repository as datasets
+from brightrun.models import service as models
 from brightrun.notifications import repository as notifications
 from brightrun.training import repository as training
+from brightrun.web.http import Page
 from brightrun.web.page_context import PageContext, WorkspaceChoice, theme_from_cookies
 
 
@@ -16,6 +18,7 @@ async def build_page(ctx: RequestContext) -> PageContext:
     current = next(workspace for workspace, _role in workspaces if workspace.id == principal.workspace_id)
     by_status, _deleted = await datasets.counts(session)
     active = await training.active_count(session)
+    _, models_total = await models.list_models(session, Page(limit=1))
     may_see_costs = Permission.COSTS_READ in principal.permissions
     return PageContext(
         user_name=principal.name,
@@ -26,7 +29,7 @@ async def build_page(ctx: RequestContext) -> PageContext:
         csrf_token=csrf_token(ctx.platform, str(principal.session_id)),
         path=ctx.request.url.path,
         workspaces=[WorkspaceChoice(id=workspace.id, name=workspace.name, role=role) for workspace, role in workspaces],
-        nav_counts={"datasets": sum(by_status.values()), "training": active},
+        nav_counts={"datasets": sum(by_status.values()), "training": active, "models": models_total},
         active_jobs=active,
         spend_this_month=await costs.spent_this_month(session) if may_see_costs else None,
         unread_notifications=await notifications.count_unread(session, principal.user_id),
