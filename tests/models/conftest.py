@@ -1,5 +1,6 @@
 """A finished run, made once by the real trainer, and models registered from it."""
 
+import fcntl
 import json
 import random
 import subprocess
@@ -19,10 +20,20 @@ TOPICS = ["retirement", "a mortgage", "insurance", "taxes", "saving", "debt", "c
 
 
 @pytest.fixture(scope="session")
-def trained_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run directory of the tiny model with 12 held-out conversations, as the trainer left it. Copy it, do not use
-    it."""
-    folder = tmp_path_factory.mktemp("trained")
+def trained_run(shared_directory: Path) -> Path:
+    """A run directory of the tiny model with 12 held-out conversations, as the trainer left it, one for all test
+    processes. Copy it, do not use it."""
+    folder = shared_directory / "models-trained-run"
+    with (shared_directory / "models-trained-run.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "done").exists():
+            _train(folder)
+            (folder / "done").touch()
+    return folder / "run"
+
+
+def _train(folder: Path) -> None:
+    folder.mkdir()
     chance = random.Random(0)
     with (folder / "adviser.jsonl").open("w") as stream:
         for number in range(40):
@@ -49,7 +60,6 @@ def trained_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    return folder / "run"
 
 
 @pytest.fixture

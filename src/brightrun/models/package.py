@@ -18,6 +18,7 @@ from brightrun.models.readme import readme
 from brightrun.models.tables import ModelArtifact
 from brightrun.models.zip_layout import Member, ZipLayout
 from brightrun.storage import Bucket, ObjectStore
+from brightrun.storage.errors import ObjectNotFoundError
 from brightrun.storage.paths import safe_name
 
 _BLOCK = 1024 * 1024
@@ -88,12 +89,17 @@ def check_stored(store: ObjectStore, model: ModelArtifact) -> None:
     """Blocking. Raises UnavailableError naming what is not there as it was stored: before the first byte is sent."""
     wrong = []
     for file in model.files:
-        info = store.head(Bucket(model.storage_bucket), f"{model.storage_path}/{file['name']}")
+        try:
+            info = store.head(Bucket(model.storage_bucket), f"{model.storage_path}/{file['name']}")
+        except ObjectNotFoundError:
+            wrong.append(file["name"])
+            continue
         if info.size != file["size"] or info.sha256 not in {None, file["sha256"]}:
             wrong.append(file["name"])
     if wrong:
         raise UnavailableError(
-            f"Stored files of this model are not as they were stored: {', '.join(wrong)}. Restore them from a backup.",
+            f"Files of this model are missing or not as they were stored: {', '.join(wrong)}. Restore them from a "
+            "backup.",
             code="model_files_damaged",
             details={"files": wrong},
         )

@@ -10,7 +10,7 @@ CONFIDENCE = 0.95
 LEAST_CONVERSATIONS = 10
 """With fewer, a bootstrap interval is too narrow to prove anything."""
 _RESAMPLES = 2000
-_MOST_DRAWS = 4_000_000
+_MOST_DRAWS = 2_000_000
 _UNIT = "nats per trained token"
 
 
