@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from job_steps import adviser_file, sha256
+from job_steps import AddDataset, adviser_file, sha256
 
 from brightrun.datasets.tables import Dataset
 from brightrun.db.roles import DatabaseUrls
@@ -54,7 +54,7 @@ class Working:
     member: Member
 
     def dataset(self, content: bytes | None = None, **fields: Any) -> str:
-        return add_dataset(self.live, self.member, content, **fields)
+        return _add_dataset(self.live, self.member, content, **fields)
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def trainer_owner(quiet: Live) -> Member:
     return quiet.new_workspace()
 
 
-def add_dataset(live: Live, member: Member, content: bytes | None = None, **fields: Any) -> str:
+def _add_dataset(live: Live, member: Member, content: bytes | None = None, **fields: Any) -> str:
     """A dataset as a validation leaves it, with its file in the store; the id."""
     content = adviser_file() if content is None else content
     dataset_id = uuid7()
@@ -112,4 +112,9 @@ def add_dataset(live: Live, member: Member, content: bytes | None = None, **fiel
 @pytest.fixture
 def dataset_id(quiet: Live, trainer_owner: Member) -> str:
     """A dataset that is ready for training."""
-    return add_dataset(quiet, trainer_owner)
+    return _add_dataset(quiet, trainer_owner)
+
+
+@pytest.fixture(scope="session")
+def add_dataset() -> AddDataset:
+    return _add_dataset

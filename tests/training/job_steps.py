@@ -11,6 +11,7 @@ import httpx2
 
 from live import Member
 
+AddDataset = Callable[..., str]
 QUICK = {
     "learning_rate": 1e-3, "batch_size": 4, "epochs": 4, "rank": 4, "min_steps": 0, "checkpoint_every_steps": 5,
     "eval_every_steps": 10, "heldout_fraction": 0.2,

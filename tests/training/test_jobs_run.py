@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from job_steps import data, ended, events, get, started
+from job_steps import adviser_file, data, ended, events, get, started
 
 
 def test_a_job_trains_and_its_result_is_there_with_its_n(working: Any) -> None:
@@ -32,3 +32,46 @@ def test_a_job_trains_and_its_result_is_there_with_its_n(working: Any) -> None:
     charges = data(member.client.get("/api/costs/records", params={"job_id": job["id"]}))["items"]
     assert [charge["cost_type"] for charge in charges] == ["compute"]
     assert get(member, job["id"])["final_cost_usd"] == charges[0]["amount"]
+
+
+def test_bad_data_fails_with_its_class_and_the_row_and_is_not_tried_again(working: Any) -> None:
+    content = adviser_file() + b'{"conversation_id": "broken", "turns": [{"role": "user"}]}\n'
+    job = ended(working.member, started(working.member, working.dataset(content))["id"])
+    assert (job["status"], job["error_code"]) == ("failed", "data")
+    assert "row" in job["error_message"] or "line" in job["error_message"]
+    assert [attempt["exit_code"] for attempt in job["attempts"]] == [65]
+    assert job["attempts"][0]["outcome"] == "failed"
+    told = [item["type"] for item in data(working.member.client.get("/api/notifications"))["items"]]
+    assert told.count("job_failed") == 1
+    charges = data(working.member.client.get("/api/costs/records", params={"job_id": job["id"]}))["items"]
+    assert len(charges) == 1, "failed runs are charged too"
+
+
+def test_a_file_that_changed_since_it_was_validated_is_not_trained_on(working: Any) -> None:
+    dataset_id = working.dataset(sha256="0" * 64)
+    job = ended(working.member, started(working.member, dataset_id)["id"])
+    assert (job["status"], job["error_code"]) == ("failed", "dataset_changed")
+    assert job["attempts"] == []
+    assert job["final_cost_usd"] == "0.000000"
+
+
+def test_divergence_fails_with_advice_and_the_log_as_evidence(working: Any) -> None:
+    hyperparameters = {"divergence_loss": 0.001}
+    job = ended(working.member, started(working.member, working.dataset(), hyperparameters=hyperparameters)["id"])
+    assert (job["status"], job["error_code"]) == ("failed", "diverged")
+    assert "learning_rate" in job["error_advice"]
+    assert "diverged" in job["error_evidence"]
+    assert [attempt["exit_code"] for attempt in job["attempts"]] == [78]
+
+
+def test_live_pages_hear_of_every_stage(working: Any) -> None:
+    from brightrun.sdk import Client
+
+    job_id = started(working.member, working.dataset())["id"]
+    seen: list[tuple[str, str | None, float]] = []
+    with Client(working.live.url, working.member.token) as client:
+        client.jobs.wait(job_id, lambda job: seen.append((job["status"], job["stage"], job["progress"])))
+    assert seen[-1][0] == "completed"
+    assert {stage for _, stage, _ in seen} >= {"training", "finalizing"}
+    progress = [share for _, _, share in seen]
+    assert progress == sorted(progress), "it never goes back"

@@ -16,24 +16,17 @@ COLUMNS = (
 _OF_JOB = "from metrics_points where job_id = :job_id and kind = :kind"
 _SUMMARY = text(f"select count(*) as total, min(step) as first, max(step) as last {_OF_JOB}")
 _ALL = text(f"select {COLUMNS} {_OF_JOB} order by step")
-# Two points a bucket, and the two ends of the curve; a spike one step wide is still there afterwards.
-_THINNED = text(
+# Two points a bucket, and the two ends of the curve; a spike one step wide is still there afterwards. One pass: arrays
+# compare by loss first, and carry the step along.
+_CHOSEN = text(
     f"""
-    with points as (
-      select step, coalesce(training_loss, validation_loss) as loss,
-             (cast(step - :first as bigint) * :buckets) / cast(:last - :first + 1 as bigint) as bucket
-      {_OF_JOB}
-    ), extremes as (
-      select bucket, min(loss) as low, max(loss) as high from points group by bucket
-    ), chosen as (
-      select min(step) as step from points join extremes using (bucket) where loss = low group by bucket
-      union select min(step) from points join extremes using (bucket) where loss = high group by bucket
-      union select min(step) from points where loss is null group by bucket
-      union select :first union select :last
-    )
-    select {COLUMNS} {_OF_JOB} and step in (select step from chosen) order by step
+    select cast((min(array[loss, step]))[2] as integer) as low, cast((max(array[loss, step]))[2] as integer) as high
+    from (select coalesce(training_loss, validation_loss, 'NaN') as loss, cast(step as double precision) as step,
+                 cast(step - :first as bigint) * :buckets / cast(:span as bigint) as bucket {_OF_JOB}) points
+    group by bucket
     """  # noqa: S608 (only constants of this module)
 )
+_THESE = text(f"select {COLUMNS} {_OF_JOB} and step = any(:steps) order by step")
 
 
 async def series(
@@ -45,5 +38,6 @@ async def series(
     if total <= points:
         return (await session.execute(_ALL, which)).mappings().all(), total
     buckets = max(1, (points - 2) // 2)
-    rows = await session.execute(_THINNED, {**which, "first": first, "last": last, "buckets": buckets})
-    return rows.mappings().all(), total
+    chosen = await session.execute(_CHOSEN, {**which, "first": first, "span": last - first + 1, "buckets": buckets})
+    steps = {first, last, *(step for pair in chosen for step in pair)}
+    return (await session.execute(_THESE, {**which, "steps": sorted(steps)})).mappings().all(), total
