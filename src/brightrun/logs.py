@@ -66,8 +66,8 @@ def configure_logging(
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    # These log whole URLs at INFO, presigned ones included.
-    for name in ("httpx2", "httpcore2", "httpx", "uvicorn.access"):
+    # These log whole URLs at INFO, presigned ones included; botocore logs each signature at DEBUG.
+    for name in ("httpx2", "httpcore2", "httpx", "uvicorn.access", "botocore", "urllib3"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for name in ("uvicorn", "uvicorn.error"):
         logging.getLogger(name).handlers[:] = []

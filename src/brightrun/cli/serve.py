@@ -9,8 +9,13 @@ import uvicorn
 
 from brightrun.cli.processes import LISTEN_FD, READY_FD, Stop, inherited, say_ready
 from brightrun.cli.runtime import open_platform, role_url
+from brightrun.errors import BrightRunError
+from brightrun.logs import get_logger
+from brightrun.platform import Platform
 from brightrun.server import create_app
 from brightrun.settings import Settings
+
+log = get_logger(__name__)
 
 
 class _Server(uvicorn.Server):
@@ -37,6 +42,7 @@ async def serve(settings: Settings) -> None:
     listen = inherited(LISTEN_FD)
     sockets = [socket.socket(fileno=listen)] if listen is not None else None
     async with open_platform(settings, role_url(settings, "app"), pool_size=10, name="server") as platform:
+        await _prepare_storage(platform)
         app = create_app(platform)
         config = uvicorn.Config(
             app,
@@ -58,3 +64,14 @@ async def serve(settings: Settings) -> None:
         waiting.cancel()
     if not server.started:
         raise SystemExit(1)
+
+
+async def _prepare_storage(platform: Platform) -> None:
+    """Create missing buckets. Where that is impossible now, say so and serve: what needs the storage tells it again."""
+    try:
+        created = await asyncio.to_thread(platform.store.ensure_buckets)
+    except BrightRunError as error:
+        log.error("object storage is not ready", error=error.message, code=error.code)
+        return
+    if created:
+        log.info("created buckets", buckets=created)

@@ -265,7 +265,10 @@ class S3Store:
                         if self._region != "us-east-1"
                         else {}
                     )
-                    self._clients.control.create_bucket(Bucket=name, **where)
+                    try:
+                        self._clients.control.create_bucket(Bucket=name, **where)
+                    except self._clients.control.exceptions.BucketAlreadyOwnedByYou:
+                        continue  # another process of ours was first
                     created.append(name)
         return created
 
