@@ -34,6 +34,7 @@ async def make_run_directory(platform: Platform, job: TrainingJob, dataset: Data
         return run_dir, read_run(run_dir)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+        remove_leftovers(run_dir)
 
 
 def _clear(run_dir: Path, staging: Path) -> None:
