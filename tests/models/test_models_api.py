@@ -220,6 +220,7 @@ def test_the_readme_says_what_is_proven_and_where_it_comes_from(owner: Member, m
         ({"name": "org/model", "kind": "hub", "revision": "abc"}, 'from_pretrained("org/model", revision="abc")'),
         ({"name": "org/model", "kind": "hub_cache", "revision": None}, 'from_pretrained("org/model")'),
         ({"name": "our-base", "kind": "folder", "revision": None}, 'from_pretrained("path/to/our-base")'),
+        ({"name": 'odd"name', "kind": "folder", "revision": None}, r'from_pretrained("path/to/odd\"name")'),
         ({"name": "tiny-random", "kind": "builtin", "revision": None}, "torch.manual_seed(7)"),
     ],
 )
