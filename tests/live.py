@@ -19,6 +19,7 @@ import uvicorn
 from brightrun.accounts import service, signin
 from brightrun.accounts.roles import Role
 from brightrun.accounts.tables import LinkPurpose, WorkspaceMember
+from brightrun.cli.serve import uvicorn_config
 from brightrun.db.roles import DatabaseUrls
 from brightrun.db.session import Database
 from brightrun.ids import uuid7
@@ -140,7 +141,7 @@ def live_server(urls: DatabaseUrls, settings: Settings, secret: bytes, *, worker
         def run() -> None:
             try:
                 asyncio.run(body(ready, stop))
-            except BaseException as error:  # noqa: BLE001 (shown in the test's thread)
+            except BaseException as error:
                 failures.append(error)
                 ready.set()
 
@@ -162,7 +163,7 @@ def live_server(urls: DatabaseUrls, settings: Settings, secret: bytes, *, worker
                 await app.state.hub.listening()
                 ready.set()
 
-        server = Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=2))
+        server = Server(uvicorn_config(app, settings.model_copy(update={"graceful_shutdown_s": 2})))
         loop = asyncio.get_running_loop()
 
         def ask() -> None:

@@ -18,7 +18,7 @@ GIB = 1024 * MIB
 class Settings(BaseSettings):
     """Read once per process; see `get_settings`."""
 
-    model_config = SettingsConfigDict(env_prefix="BRIGHTRUN_", extra="ignore", env_nested_delimiter="__")
+    model_config = SettingsConfigDict(env_prefix="BRIGHTRUN_", env_ignore_empty=True, extra="ignore")
 
     # --- where things are -------------------------------------------------------------------------------------
     data: Path = Field(
@@ -54,6 +54,11 @@ class Settings(BaseSettings):
     port: int = Field(default=8321, ge=0, le=65535, description="Port; 0 picks a free one.")
     public_url: str | None = Field(
         default=None, description="How browsers reach the server. Default: http://<host>:<port>."
+    )
+    trusted_proxies: str | None = Field(
+        default=None,
+        description="Addresses or networks, comma-separated, of the reverse proxies whose X-Forwarded-For and "
+        "X-Forwarded-Proto are believed; `*` for all. Limits on guessing count by client address.",
     )
     secure_cookies: bool | None = Field(
         default=None, description="Mark cookies Secure. Default: yes when the public URL is https."

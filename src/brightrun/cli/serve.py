@@ -6,7 +6,9 @@ import socket
 from collections.abc import Callable, Generator
 
 import uvicorn
+from fastapi import FastAPI
 
+from brightrun.cli.http_protocol import BoundedHeaders
 from brightrun.cli.processes import LISTEN_FD, READY_FD, Stop, inherited, say_ready
 from brightrun.cli.runtime import open_platform, role_url
 from brightrun.errors import BrightRunError
@@ -35,6 +37,24 @@ class _Server(uvicorn.Server):
         yield
 
 
+def uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    """How every server of ours runs, the tests' included."""
+    return uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        http=BoundedHeaders,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        # uvicorn believes anyone on this machine by default; limits on guessing count by address.
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=settings.trusted_proxies or "",
+        timeout_graceful_shutdown=settings.graceful_shutdown_s,
+        lifespan="on",
+    )
+
+
 async def serve(settings: Settings) -> None:
     """Serve until a signal, or the parent's death. Exit status 1 when it could not start."""
     stop = Stop()
@@ -44,17 +64,7 @@ async def serve(settings: Settings) -> None:
     async with open_platform(settings, role_url(settings, "app"), pool_size=10, name="server") as platform:
         await _prepare_storage(platform)
         app = create_app(platform)
-        config = uvicorn.Config(
-            app,
-            host=settings.host,
-            port=settings.port,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=settings.graceful_shutdown_s,
-            lifespan="on",
-        )
-        server = _Server(config, on_started=lambda: say_ready(ready))
+        server = _Server(uvicorn_config(app, settings), on_started=lambda: say_ready(ready))
         serving = asyncio.create_task(server.serve(sockets=sockets))
         waiting = asyncio.create_task(stop.event.wait())
         await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
