@@ -3,13 +3,12 @@
 from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from brightrun.accounts import mail, repository, service, signin
-from brightrun.accounts.browser import client_address, leave, open_session, signin_limits
+from brightrun.accounts.browser import leave, link_limits, open_session, signin_limits
 from brightrun.accounts.context import Ctx, csrf_token, needs, platform_of
-from brightrun.accounts.rate_limits import hit
-from brightrun.accounts.roles import ALL_SCOPES, Permission, Role
+from brightrun.accounts.rate_limits import count, give_back, hit
+from brightrun.accounts.roles import Permission, Role
 from brightrun.accounts.schemas import (
     Empty,
     InvitationAccept,
@@ -32,7 +31,6 @@ from brightrun.accounts.schemas import (
     WorkspaceData,
     WorkspaceOut,
 )
-from brightrun.accounts.signin import Principal
 from brightrun.accounts.tables import User, Workspace, WorkspaceMember
 from brightrun.errors import ForbiddenError
 from brightrun.web.http import FAILURES, Items, PageParams, Success, many, one
@@ -54,10 +52,13 @@ def _member(member: WorkspaceMember, user: User) -> MemberOut:
 async def sign_in(request: Request, response: Response, body: SignIn) -> Success[UserOut]:
     """Start a browser session from a script; answers with the session cookie and `X-CSRF-Token` for later writes."""
     platform = platform_of(request)
-    await hit(platform.db, signin_limits(platform, request, body.email))
+    limits = signin_limits(platform, request, body.email)
+    await hit(platform.db, limits)
     async with platform.db.transaction() as session:
         user = await signin.check_password(session, body.email, body.password)
-        await open_session(session, platform, request, response, user)
+        session_id = await open_session(session, platform, request, response, user)
+    await give_back(platform.db, limits)
+    response.headers["X-CSRF-Token"] = csrf_token(platform, str(session_id))
     return one(UserOut(id=user.id, email=user.email, name=user.name))
 
 
@@ -108,7 +109,7 @@ async def list_workspaces(ctx: Ctx, page: PageParams) -> Success[Items[Workspace
 @router.post("/workspaces", status_code=201, **needs(Permission.WORKSPACE_READ))
 async def create_workspace(ctx: Ctx, body: WorkspaceCreate) -> Success[WorkspaceData]:
     """A new workspace that the caller owns. A token needs the scope `*`, and goes on acting in its own workspace."""
-    await _require_unscoped(ctx.session, ctx.principal)
+    await service.require_whole(ctx.session, ctx.principal)
     workspace = await signin.create_workspace(ctx.session, ctx.principal.user_id, body.name)
     await ctx.session.refresh(workspace)
     return one(WorkspaceData(workspace=_workspace(workspace, Role.OWNER)))
@@ -180,9 +181,9 @@ async def invite(ctx: Ctx, workspace_id: UUID, body: InvitationCreate) -> Succes
 async def accept_invitation(request: Request, body: InvitationAccept) -> Success[UserOut]:
     """Join by an invitation's token: as the invited address' account, or as a new one."""
     platform = platform_of(request)
-    await hit(platform.db, {f"link:{client_address(request)}": platform.settings.login_attempts * 5})
+    await hit(platform.db, link_limits(platform, request, body.token))
     async with platform.db.transaction() as session:
-        user = await service.join(session, body.token, name=body.name, password=body.password)
+        user, _workspace = await service.join(session, body.token, name=body.name, password=body.password)
     return one(UserOut(id=user.id, email=user.email, name=user.name))
 
 
@@ -202,14 +203,11 @@ async def list_tokens(ctx: Ctx, page: PageParams) -> Success[Items[TokenOut]]:
 @router.post("/tokens", status_code=201, **needs(Permission.TOKENS_MANAGE))
 async def create_token(ctx: Ctx, body: TokenCreate) -> Success[TokenCreated]:
     """A new API token, shown once. A token can make another that is no wider than itself."""
-    principal = ctx.principal
-    workspace_id = body.workspace_id or principal.workspace_id
-    if principal.token_id is not None:
-        await _require_no_wider(ctx.session, principal, workspace_id, body.scopes)
-    row, token = await service.create_token(
+    await count(ctx.session, {f"tokens:{ctx.principal.user_id}": ctx.settings.login_attempts * 10})
+    row, token = await service.issue_token(
         ctx.session,
-        user_id=principal.user_id,
-        workspace_id=workspace_id,
+        ctx.principal,
+        workspace_id=body.workspace_id or ctx.principal.workspace_id,
         name=body.name,
         scopes=body.scopes,
         expires_in_days=body.expires_in_days,
@@ -221,25 +219,3 @@ async def create_token(ctx: Ctx, body: TokenCreate) -> Success[TokenCreated]:
 async def revoke_token(ctx: Ctx, token_id: UUID) -> Success[TokenData]:
     row = await service.revoke_token(ctx.session, ctx.principal, token_id)
     return one(TokenData(api_token=TokenOut.model_validate(row)))
-
-
-async def _scopes_of(session: AsyncSession, principal: Principal) -> set[str]:
-    assert principal.token_id is not None
-    row = await repository.get_api_token(session, principal.token_id)
-    return set(row.scopes) if row else set()
-
-
-async def _require_no_wider(session: AsyncSession, principal: Principal, workspace_id: UUID, scopes: list[str]) -> None:
-    own = await _scopes_of(session, principal)
-    if ALL_SCOPES in own:
-        return
-    if workspace_id != principal.workspace_id or not set(scopes) <= own:
-        listed = ", ".join(sorted(own))
-        raise ForbiddenError(
-            f"This token can make tokens for its own workspace, with these scopes only: {listed}", code="scope"
-        )
-
-
-async def _require_unscoped(session: AsyncSession, principal: Principal) -> None:
-    if principal.token_id is not None and ALL_SCOPES not in await _scopes_of(session, principal):
-        raise ForbiddenError(f"This token may not do this: it needs the scope {ALL_SCOPES!r}", code="scope")

@@ -1,18 +1,25 @@
 """The cookie side of signing in: what pages and the API share."""
 
 import secrets
+from uuid import UUID
 
 from fastapi import Request, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from brightrun.accounts import repository, signin
-from brightrun.accounts.context import RequestContext, cookie_name, cookies_are_secure
+from brightrun.accounts.context import RequestContext, cookie_name, cookies_are_secure, platform_of
 from brightrun.accounts.tables import User
+from brightrun.accounts.tokens import token_hash
 from brightrun.clock import utcnow
 from brightrun.platform import Platform
 
-ANONYMOUS_COOKIE = "brightrun_anonymous"
-"""A random value for browsers that are not signed in; their form token is derived from it."""
+
+def _anonymous_cookie(platform: Platform) -> str:
+    """A random value for browsers that are not signed in; their form token is derived from it.
+
+    `__Host-`: a sibling of our domain cannot plant one that it knows.
+    """
+    return "__Host-brightrun_anonymous" if cookies_are_secure(platform) else "brightrun_anonymous"
 
 
 def client_address(request: Request) -> str:
@@ -20,7 +27,7 @@ def client_address(request: Request) -> str:
 
 
 def signin_limits(platform: Platform, request: Request, email: str) -> dict[str, int]:
-    """Attempts allowed in 15 minutes: per address and account, and, looser, per address and per account alone."""
+    """Failures allowed in 15 minutes: per address and account, and, looser, per address and per account alone."""
     limit = platform.settings.login_attempts
     address, account = client_address(request), email.strip().lower()
     return {
@@ -30,13 +37,30 @@ def signin_limits(platform: Platform, request: Request, email: str) -> dict[str,
     }
 
 
+def link_limits(platform: Platform, request: Request, token: str) -> dict[str, int]:
+    """Attempts allowed in 15 minutes with links: per address, and per link, whose account has a password to guess."""
+    limit = platform.settings.login_attempts
+    return {f"link:{client_address(request)}": limit * 5, f"link-token:{token_hash(token).hex()}": limit}
+
+
 async def open_session(
-    session: AsyncSession, platform: Platform, request: Request, response: Response, user: User
-) -> None:
-    """Sign `user` in, in this browser. The transaction must act as the user."""
+    session: AsyncSession,
+    platform: Platform,
+    request: Request,
+    response: Response,
+    user: User,
+    *,
+    workspace_id: UUID | None = None,
+) -> UUID:
+    """Sign `user` in, in this browser; the session's id. The transaction must act as the user."""
     days = platform.settings.session_days
-    token = await signin.start_session(
-        session, user, days=days, user_agent=request.headers.get("user-agent"), address=client_address(request)
+    row, token = await signin.start_session(
+        session,
+        user,
+        days=days,
+        user_agent=request.headers.get("user-agent"),
+        address=client_address(request),
+        workspace_id=workspace_id,
     )
     response.set_cookie(
         cookie_name(platform),
@@ -47,6 +71,7 @@ async def open_session(
         samesite="lax",
         path="/",
     )
+    return row.id
 
 
 async def leave(ctx: RequestContext, response: Response) -> None:
@@ -61,12 +86,12 @@ async def leave(ctx: RequestContext, response: Response) -> None:
 
 def anonymous_id(request: Request) -> str:
     """This browser's random value, made when it has none; `remember_anonymous` sends it back."""
-    return request.cookies.get(ANONYMOUS_COOKIE) or secrets.token_urlsafe(24)
+    return request.cookies.get(_anonymous_cookie(platform_of(request))) or secrets.token_urlsafe(24)
 
 
 def remember_anonymous(platform: Platform, response: Response, value: str) -> None:
     response.set_cookie(
-        ANONYMOUS_COOKIE,
+        _anonymous_cookie(platform),
         value,
         max_age=86_400,
         httponly=True,

@@ -15,8 +15,8 @@ from typing import Annotated, Any, cast
 from fastapi import Depends, Request
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from brightrun.accounts.roles import PERMISSIONS, Permission
-from brightrun.accounts.signin import Principal, authenticate_session, authenticate_token
+from brightrun.accounts.roles import Permission
+from brightrun.accounts.signin import Principal, authenticate_session, authenticate_token, require
 from brightrun.errors import ForbiddenError, UnauthenticatedError
 from brightrun.platform import Platform, derive_key
 from brightrun.settings import Settings
@@ -114,19 +114,13 @@ def needs(permission: Permission) -> dict[str, Any]:
     }
 
 
-def require(principal: Principal, permission: Permission) -> None:
-    """Raises ForbiddenError that says whether the role or the token's scopes are too narrow."""
-    if permission in principal.permissions:
-        return
-    if permission in PERMISSIONS[principal.role]:
-        raise ForbiddenError(f"This token may not do this: it needs the scope {permission.value!r}", code="scope")
-    raise ForbiddenError(
-        f"Your role in this workspace, {principal.role.value}, may not do this. An admin can change it", code="role"
-    )
-
-
 async def page_context(ctx: Ctx) -> RequestContext:
-    """As `Ctx`, for HTML routes: also fills what the layout shows (`request.state.page`)."""
+    """As `Ctx`, for HTML routes: also fills what the layout shows (`request.state.page`).
+
+    Forms belong to browsers: some do what an API token may not, such as setting a password.
+    """
+    if ctx.principal.token_id is not None and ctx.request.method not in _SAFE:
+        raise ForbiddenError("An API token is for the routes under /api; forms are for browsers", code="token_page")
     build = cast(Callable[[RequestContext], Awaitable[Any]], ctx.request.app.state.build_page)
     ctx.request.state.page = await build(ctx)
     return ctx

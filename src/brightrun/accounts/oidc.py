@@ -25,10 +25,17 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from brightrun.accounts import repository, signin
 from brightrun.accounts.browser import open_session
 from brightrun.accounts.context import cookies_are_secure, platform_of, same_secret
-from brightrun.accounts.pages import local_path
+from brightrun.accounts.pages import local_path, signin_form
 from brightrun.accounts.tables import User
 from brightrun.db.session import assume
-from brightrun.errors import ConfigurationError, ForbiddenError, NotFoundError, UnauthenticatedError, UnavailableError
+from brightrun.errors import (
+    BrightRunError,
+    ConfigurationError,
+    ForbiddenError,
+    NotFoundError,
+    UnauthenticatedError,
+    UnavailableError,
+)
 from brightrun.platform import Platform, derive_key
 from brightrun.settings import Settings
 
@@ -147,7 +154,16 @@ async def finish(
     state: Annotated[str, Query(max_length=400)] = "",
     error: Annotated[str, Query(max_length=400)] = "",
 ) -> Response:
-    """Back from the provider: check everything, then sign in."""
+    """Back from the provider: check everything, then sign in; or the sign-in page, and why it did not work."""
+    try:
+        response = await _finish(request, code, state, error)
+    except BrightRunError as refusal:
+        response = signin_form(request, "/", status=refusal.status, errors={"": [refusal.message]})
+    response.delete_cookie(COOKIE, path="/signin/oidc", secure=cookies_are_secure(platform_of(request)))
+    return response
+
+
+async def _finish(request: Request, code: str, state: str, error: str) -> Response:
     platform = platform_of(request)
     settings = platform.settings
     issuer = _issuer(settings)
@@ -161,7 +177,6 @@ async def finish(
         user = await _find_or_make(session, settings, f"{issuer}#{claims['sub']}", claims)
         response = RedirectResponse(hop.next, status_code=303)
         await open_session(session, platform, request, response, user)
-    response.delete_cookie(COOKIE, path="/signin/oidc")
     return response
 
 
@@ -217,8 +232,7 @@ async def _find_or_make(session: AsyncSession, settings: Settings, subject: str,
         if user is None or user.disabled_at is not None:
             raise ForbiddenError("This account is switched off. Ask whoever runs this server")
         if user.oidc_subject is None:
-            user.oidc_subject = subject
-            await session.flush()
+            await signin.adopt_identity(session, user, subject)
         elif user.oidc_subject != subject:
             raise ForbiddenError(
                 "This e-mail belongs to another identity of the sign-in provider", code="oidc_identity"

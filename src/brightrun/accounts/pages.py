@@ -1,31 +1,35 @@
 """Pages for signing in and out, one-time links, invitations and passwords."""
 
+import contextlib
 from typing import Annotated, Any
 from urllib.parse import urlsplit
+from uuid import UUID
 
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import RedirectResponse
 from sqlalchemy.ext.asyncio import AsyncSession
+from starlette.background import BackgroundTask
 
 from brightrun.accounts import mail, repository, service, signin
 from brightrun.accounts.browser import (
     anonymous_id,
     client_address,
     leave,
+    link_limits,
     open_session,
     remember_anonymous,
     signin_limits,
 )
 from brightrun.accounts.context import Ctx, check_csrf, cookie_name, csrf_token, platform_of
-from brightrun.accounts.rate_limits import hit
+from brightrun.accounts.rate_limits import give_back, hit
 from brightrun.accounts.tables import LinkPurpose, User
-from brightrun.errors import BrightRunError, NotFoundError, RateLimitedError
+from brightrun.errors import BrightRunError, NotFoundError, RateLimitedError, UnavailableError
+from brightrun.platform import Platform
 from brightrun.web import views
 
 router = APIRouter(include_in_schema=False)
 
 Field = Annotated[str, Form(max_length=1024)]
-OptionalField = Annotated[str, Form(max_length=1024)]
 
 
 def local_path(target: str) -> str:
@@ -61,46 +65,40 @@ def _messages(error: BrightRunError) -> dict[str, list[str]]:
     return {"": [error.message]}
 
 
-async def _signed_in(request: Request, user: User, session: AsyncSession, target: str) -> Response:
+async def _signed_in(
+    request: Request, user: User, session: AsyncSession, target: str, *, workspace_id: UUID | None = None
+) -> Response:
     response = RedirectResponse(local_path(target), status_code=303)
-    await open_session(session, platform_of(request), request, response, user)
+    await open_session(session, platform_of(request), request, response, user, workspace_id=workspace_id)
     return response
 
 
 @router.get("/signin")
 async def signin_page(request: Request, next: str = "/") -> Response:  # noqa: A002
     if cookie_name(platform_of(request)) in request.cookies and request.query_params.get("next") is None:
-        return RedirectResponse("/", status_code=303) if await _has_session(request) else _signin(request, "/")
-    return _signin(request, next)
+        return RedirectResponse("/", status_code=303) if await _current_user(request) else signin_form(request, "/")
+    return signin_form(request, next)
 
 
-async def _has_session(request: Request) -> bool:
-    platform = platform_of(request)
-    cookie = request.cookies.get(cookie_name(platform), "")
-    try:
-        async with platform.db.transaction() as session:
-            await signin.authenticate_session(session, cookie)
-    except BrightRunError:
-        return False
-    return True
-
-
-def _signin(request: Request, target: str, **values: Any) -> Response:
+def signin_form(request: Request, target: str, **values: Any) -> Response:
     values.setdefault("email", "")
     return _form(request, "signin", next=local_path(target), **values)
 
 
 @router.post("/signin")
-async def sign_in(request: Request, email: Field, password: Field, next: OptionalField = "/") -> Response:  # noqa: A002
+async def sign_in(request: Request, email: Field, password: Field, next: Field = "/") -> Response:  # noqa: A002
     platform = platform_of(request)
     try:
         await check_csrf(request, platform, anonymous_id(request))
-        await hit(platform.db, signin_limits(platform, request, email))
+        limits = signin_limits(platform, request, email)
+        await hit(platform.db, limits)
         async with platform.db.transaction() as session:
             user = await signin.check_password(session, email, password)
-            return await _signed_in(request, user, session, next)
+            response = await _signed_in(request, user, session, next)
+        await give_back(platform.db, limits)
+        return response
     except BrightRunError as error:
-        response = _signin(request, next, status=error.status, email=email, errors=_messages(error))
+        response = signin_form(request, next, status=error.status, email=email, errors=_messages(error))
         if isinstance(error, RateLimitedError):
             response.headers["Retry-After"] = str(error.retry_after_s)
         return response
@@ -122,14 +120,14 @@ async def signin_link_page(request: Request, token: str) -> Response:
 @router.post("/signin-link/{token}")
 async def use_signin_link(request: Request, token: str) -> Response:
     platform = platform_of(request)
-    await check_csrf(request, platform, anonymous_id(request))
-    await hit(platform.db, {f"link:{client_address(request)}": platform.settings.login_attempts * 5})
     try:
+        await check_csrf(request, platform, anonymous_id(request))
+        await hit(platform.db, link_limits(platform, request, token))
         async with platform.db.transaction() as session:
             user = await signin.use_link(session, token, LinkPurpose.SIGN_IN)
             return await _signed_in(request, user, session, "/")
     except BrightRunError as error:
-        return _signin(request, "/", status=error.status, errors=_messages(error))
+        return signin_form(request, "/", status=error.status, errors=_messages(error))
 
 
 @router.get("/signup")
@@ -145,7 +143,7 @@ def _require_signup(request: Request) -> None:
 
 @router.post("/signup")
 async def sign_up(
-    request: Request, email: Field, password: Field, name: OptionalField = "", workspace_name: OptionalField = ""
+    request: Request, email: Field, password: Field, name: Field = "", workspace_name: Field = ""
 ) -> Response:
     _require_signup(request)
     platform = platform_of(request)
@@ -179,17 +177,24 @@ async def forgot(request: Request, email: Field) -> Response:
     """The same answer for every address. Without SMTP the page says to use `brightrun signin-link`."""
     platform = platform_of(request)
     await check_csrf(request, platform, anonymous_id(request))
-    await hit(platform.db, {f"forgot:{client_address(request)}": platform.settings.login_attempts})
+    limit = platform.settings.login_attempts
+    limits = {f"forgot:{client_address(request)}": limit, f"forgot-account:{email.strip().lower()}": limit}
+    await hit(platform.db, limits)
+    response = _form(request, "forgot_password", email=email, sent=True, mail=bool(platform.settings.smtp_host))
     if platform.settings.smtp_host is not None:
-        link = None
-        async with platform.db.transaction() as session:
-            user_id = await repository.lookup_user_by_email(session, email.strip())
-            if user_id is not None:
-                token = await signin.make_link(session, user_id, LinkPurpose.PASSWORD_RESET)
-                link = f"{platform.public_url}/reset-password/{token}"
-        if link is not None:
-            await mail.send_password_reset(platform.settings, email.strip(), link)
-    return _form(request, "forgot_password", email=email, sent=True, mail=bool(platform.settings.smtp_host))
+        # After the answer: how long it takes, and whether it fails, would tell who has an account.
+        response.background = BackgroundTask(_mail_reset_link, platform, email.strip())
+    return response
+
+
+async def _mail_reset_link(platform: Platform, email: str) -> None:
+    async with platform.db.transaction() as session:
+        user_id = await repository.lookup_user_by_email(session, email)
+        if user_id is None:
+            return
+        token = await signin.make_link(session, user_id, LinkPurpose.PASSWORD_RESET)
+    with contextlib.suppress(UnavailableError):  # `send` has logged it, for whoever runs this server.
+        await mail.send_password_reset(platform.settings, email, f"{platform.public_url}/reset-password/{token}")
 
 
 @router.get("/reset-password/{token}")
@@ -202,7 +207,7 @@ async def reset(request: Request, token: str, password: Field) -> Response:
     platform = platform_of(request)
     try:
         await check_csrf(request, platform, anonymous_id(request))
-        await hit(platform.db, {f"link:{client_address(request)}": platform.settings.login_attempts * 5})
+        await hit(platform.db, link_limits(platform, request, token))
         async with platform.db.transaction() as session:
             user = await signin.reset_password(session, token, password)
             return await _signed_in(request, user, session, "/")
@@ -247,24 +252,25 @@ async def invitation_page(request: Request, token: str) -> Response:
     try:
         return await _invitation_form(request, token)
     except BrightRunError as error:
-        return _signin(request, "/", status=error.status, errors=_messages(error))
+        return signin_form(request, "/", status=error.status, errors=_messages(error))
 
 
 @router.post("/invitations/{token}")
-async def accept(request: Request, token: str, name: OptionalField = "", password: OptionalField = "") -> Response:
+async def accept(request: Request, token: str, name: Field = "", password: Field = "") -> Response:
     """Join as the one signed in here, as the invited address' existing account, or as a new account."""
     platform = platform_of(request)
     principal = await _current_user(request)
     try:
         await check_csrf(request, platform, anonymous_id(request))
-        await hit(platform.db, {f"link:{client_address(request)}": platform.settings.login_attempts * 5})
+        await hit(platform.db, link_limits(platform, request, token))
         async with platform.db.transaction() as session:
             if principal is not None and not password:
-                await service.accept_invitation(session, token, principal.user_id)
+                workspace = await service.accept_invitation(session, token, principal.user_id)
+                await service.switch_workspace(session, principal, workspace.id)
                 return RedirectResponse("/", status_code=303)
-            user = await service.join(session, token, name=name[:200], password=password)
-            return await _signed_in(request, user, session, "/")
+            user, workspace = await service.join(session, token, name=name[:200], password=password)
+            return await _signed_in(request, user, session, "/", workspace_id=workspace.id)
     except BrightRunError as error:
         if error.code == "invitation_invalid":
-            return _signin(request, "/", status=error.status, errors=_messages(error))
+            return signin_form(request, "/", status=error.status, errors=_messages(error))
         return await _invitation_form(request, token, status=error.status, name=name, errors=_messages(error))

@@ -3,12 +3,14 @@
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from brightrun.clock import utcnow
 from brightrun.db.session import Database
 from brightrun.errors import RateLimitedError
 
 WINDOW = timedelta(minutes=15)
+_LONGEST_KEY = 300
 
 
 def _window(now: datetime) -> datetime:
@@ -19,32 +21,43 @@ def _window(now: datetime) -> datetime:
 async def hit(db: Database, keys: dict[str, int]) -> None:
     """Count one attempt under each key, and raise RateLimitedError when a key passes its limit.
 
-    keys: key → attempts allowed in 15 minutes. Runs in a transaction of its own: a refused attempt counts as well.
+    keys: key → attempts allowed in 15 minutes. Runs in a transaction of its own, so that an attempt that fails counts.
     """
+    async with db.transaction() as session:
+        await count(session, keys)
+
+
+async def count(session: AsyncSession, keys: dict[str, int]) -> None:
+    """As `hit`, in the caller's transaction: only what that commits counts."""
     now = utcnow()
     start = _window(now)
-    over = False
+    limits = {key[:_LONGEST_KEY]: limit for key, limit in keys.items()}
+    # A refused attempt adds no rows: a flood of invented accounts from one address stays within the address's limit.
+    used = await session.execute(
+        text("select key, hits from rate_limits where window_start = :start and key = any(:keys)"),
+        {"start": start, "keys": list(limits)},
+    )
+    if any(hits >= limits[key] for key, hits in used):
+        wait = int((start + WINDOW - now).total_seconds()) + 1
+        raise RateLimitedError(f"Too many attempts. Try again in {max(1, wait // 60)} min", retry_after_s=wait)
+    await session.execute(
+        text(
+            "insert into rate_limits (key, window_start, hits)"
+            " select key, :start, 1 from unnest(cast(:keys as text[])) as key"
+            " on conflict (key, window_start) do update set hits = rate_limits.hits + 1"
+        ),
+        {"start": start, "keys": sorted(limits)},  # Sorted: two requests lock in one order.
+    )
+
+
+async def give_back(db: Database, keys: dict[str, int]) -> None:
+    """Take one attempt back, after a success: what is limited is failing."""
     async with db.transaction() as session:
         await session.execute(
-            text("delete from rate_limits where window_start < :old"), {"old": start - timedelta(days=1)}
+            text(
+                "update rate_limits set hits = hits - 1 where hits > 0 and window_start = :start and key in"
+                " (select key from rate_limits where window_start = :start and key = any(:keys)"
+                " order by key for update)"
+            ),
+            {"start": _window(utcnow()), "keys": [key[:_LONGEST_KEY] for key in keys]},
         )
-        for key, limit in sorted(keys.items()):
-            hits = await session.scalar(
-                text(
-                    "insert into rate_limits (key, window_start, hits) values (:key, :start, 1)"
-                    " on conflict (key, window_start) do update set hits = rate_limits.hits + 1 returning hits"
-                ),
-                {"key": key[:300], "start": start},
-            )
-            over = over or (hits or 0) > limit
-    if over:
-        wait = int((start + WINDOW - now).total_seconds()) + 1
-        raise RateLimitedError(
-            f"Too many attempts. Try again in {max(1, wait // 60)} min", retry_after_s=wait, details=None
-        )
-
-
-async def forget(db: Database, key: str) -> None:
-    """Start `key` anew, after a success."""
-    async with db.transaction() as session:
-        await session.execute(text("delete from rate_limits where key = :key"), {"key": key[:300]})

@@ -4,9 +4,11 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select, text, update
+from sqlalchemy import func, or_, select, text, update
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from brightrun.accounts.roles import Role
 from brightrun.accounts.tables import (
     ApiToken,
     AuthSession,
@@ -122,12 +124,31 @@ async def consume_link(session: AsyncSession, link_id: UUID, purpose: str, now: 
     )
 
 
-async def void_links(session: AsyncSession, user_id: UUID, purpose: str, now: datetime) -> None:
-    await session.execute(
-        update(SigninLink)
-        .where(SigninLink.user_id == user_id, SigninLink.purpose == purpose, SigninLink.used_at.is_(None))
-        .values(used_at=now)
-    )
+async def void_links(session: AsyncSession, user_id: UUID, purpose: str | None, now: datetime) -> None:
+    """purpose: None voids every link of the user."""
+    statement = update(SigninLink).where(SigninLink.user_id == user_id, SigninLink.used_at.is_(None))
+    if purpose is not None:
+        statement = statement.where(SigninLink.purpose == purpose)
+    await session.execute(statement.values(used_at=now))
+
+
+# Rows that have meant nothing for a while. Bare: which rows may go is said by the worker's policies, and the worker may
+# read none of them.
+SWEPT = ("auth_sessions", "signin_links", "api_tokens", "invitations")
+
+
+async def sweep_ended(session: AsyncSession) -> dict[str, int]:
+    """Delete what ended a month ago: browser sessions, links, tokens, invitations. table → rows."""
+    counts = {}
+    for table in SWEPT:
+        done = await session.execute(text(f"delete from {table}"))  # noqa: S608 (constants)
+        counts[table] = getattr(done, "rowcount", 0)
+    return counts
+
+
+async def sweep_rate_limits(session: AsyncSession, before: datetime) -> int:
+    done = await session.execute(text("delete from rate_limits where window_start < :before"), {"before": before})
+    return getattr(done, "rowcount", 0)
 
 
 async def get_membership(session: AsyncSession, workspace_id: UUID, user_id: UUID) -> WorkspaceMember | None:
@@ -172,14 +193,38 @@ async def list_members(session: AsyncSession, workspace_id: UUID, page: Page) ->
     return list(rows), total or 0
 
 
-async def lock_owners(session: AsyncSession, workspace_id: UUID) -> list[UUID]:
-    """The owners' ids, locked, so that two requests cannot remove the last two at once."""
+async def lock_members(session: AsyncSession, workspace_id: UUID, user_ids: set[UUID]) -> list[UUID]:
+    """Lock the owners and `user_ids`, and see their roles as they are now; the owners' ids.
+
+    So that two requests cannot remove the last two owners at once, nor one act with a role that another just took away.
+    """
+    wanted = or_(WorkspaceMember.role == Role.OWNER, WorkspaceMember.user_id.in_(user_ids))
     rows = await session.scalars(
-        select(WorkspaceMember.user_id)
-        .where(WorkspaceMember.workspace_id == workspace_id, WorkspaceMember.role == "owner")
+        select(WorkspaceMember)
+        .where(WorkspaceMember.workspace_id == workspace_id, wanted)
+        .order_by(WorkspaceMember.user_id)  # One order for all: no deadlock.
         .with_for_update()
+        .execution_options(populate_existing=True)
     )
-    return list(rows)
+    return [row.user_id for row in rows if row.role == Role.OWNER]
+
+
+async def find_or_add_member(
+    session: AsyncSession, workspace_id: UUID, user_id: UUID, role: str
+) -> tuple[WorkspaceMember, bool]:
+    """The membership, locked, and whether it was made now."""
+    made = await session.scalar(
+        insert(WorkspaceMember)
+        .values(workspace_id=workspace_id, user_id=user_id, role=role)
+        .on_conflict_do_nothing()
+        .returning(WorkspaceMember)
+    )
+    if made is not None:
+        return made, True
+    await lock_members(session, workspace_id, {user_id})
+    found = await session.get(WorkspaceMember, (workspace_id, user_id))
+    assert found is not None
+    return found, False
 
 
 async def list_invitations(session: AsyncSession, workspace_id: UUID, page: Page) -> tuple[list[Invitation], int]:
@@ -197,6 +242,16 @@ async def list_invitations(session: AsyncSession, workspace_id: UUID, page: Page
 
 async def get_invitation(session: AsyncSession, invitation_id: UUID) -> Invitation | None:
     return await session.get(Invitation, invitation_id)
+
+
+async def revoke_invitation(session: AsyncSession, invitation_id: UUID, now: datetime) -> Invitation | None:
+    """Guarded: None when it was accepted, or is not there. Revoking again changes nothing."""
+    return await session.scalar(
+        update(Invitation)
+        .where(Invitation.id == invitation_id, Invitation.accepted_at.is_(None))
+        .values(revoked_at=func.coalesce(Invitation.revoked_at, now))
+        .returning(Invitation)
+    )
 
 
 async def accept_invitation(session: AsyncSession, invitation_id: UUID, now: datetime) -> bool:

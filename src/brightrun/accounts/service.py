@@ -7,8 +7,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from brightrun.accounts import repository
-from brightrun.accounts.roles import Permission, Role, permitted
-from brightrun.accounts.signin import Principal, check_password, clean_email, create_user, create_workspace
+from brightrun.accounts.roles import ALL_SCOPES, PERMISSIONS, Permission, Role, permitted
+from brightrun.accounts.signin import Principal, check_password, clean_email, create_user, create_workspace, require
 from brightrun.accounts.tables import ApiToken, Invitation, User, Workspace, WorkspaceMember
 from brightrun.accounts.tokens import API_TOKEN_PREFIX, new_token, token_hash
 from brightrun.clock import utcnow
@@ -108,8 +108,8 @@ def _refuse_above(acting: Role, target: Role, verb: str) -> None:
 async def change_role(
     session: AsyncSession, principal: Principal, workspace_id: UUID, user_id: UUID, role: Role
 ) -> tuple[WorkspaceMember, User]:
+    owners = await repository.lock_members(session, workspace_id, {principal.user_id, user_id})
     acting = await require_manager(session, principal, workspace_id)
-    owners = await repository.lock_owners(session, workspace_id)
     member = await _member(session, workspace_id, user_id)
     _refuse_above(acting, Role(member.role), "change")
     _refuse_above(acting, role, "give")
@@ -123,23 +123,26 @@ async def change_role(
 
 
 async def remove_member(session: AsyncSession, principal: Principal, workspace_id: UUID, user_id: UUID) -> None:
-    """Remove someone, or leave oneself. Their tokens for the workspace end with it."""
-    owners = await repository.lock_owners(session, workspace_id)
+    """Remove someone, or leave oneself. Their tokens for the workspace answer 401 from then on, for good."""
+    owners = await repository.lock_members(session, workspace_id, {principal.user_id, user_id})
     if user_id != principal.user_id:
         acting = await require_manager(session, principal, workspace_id)
         member = await _member(session, workspace_id, user_id)
         _refuse_above(acting, Role(member.role), "remove")
     else:
+        await require_whole(session, principal)
         member = await _member(session, workspace_id, user_id)
     if owners == [user_id]:
         raise ConflictError("A workspace needs an owner: make someone else owner first", code="last_owner")
-    await repository.revoke_tokens_of(session, workspace_id, user_id, utcnow())
     await session.delete(member)
     await session.flush()
 
 
 async def require_manager(session: AsyncSession, principal: Principal, workspace_id: UUID) -> Role:
+    """The acting role in `workspace_id`. A token must also have the scope: it is never wider than its scopes."""
     acting = await role_in(session, principal, workspace_id)
+    if principal.token_id is not None:
+        require(principal, Permission.WORKSPACE_MANAGE)
     if Permission.WORKSPACE_MANAGE not in permitted(acting, None):
         raise ForbiddenError(
             f"Your role in this workspace, {acting.value}, may not do this. An admin can change it", code="role"
@@ -176,14 +179,12 @@ async def invite(
 
 
 async def revoke_invitation(session: AsyncSession, invitation_id: UUID) -> Invitation:
-    invitation = await repository.get_invitation(session, invitation_id)
-    if invitation is None:
+    revoked = await repository.revoke_invitation(session, invitation_id, utcnow())
+    if revoked is not None:
+        return revoked
+    if await repository.get_invitation(session, invitation_id) is None:
         raise NotFoundError("There is no such invitation")
-    if invitation.accepted_at is not None:
-        raise ConflictError("This invitation was accepted already: remove the member instead", code="accepted")
-    invitation.revoked_at = invitation.revoked_at or utcnow()
-    await session.flush()
-    return invitation
+    raise ConflictError("This invitation was accepted already: remove the member instead", code="accepted")
 
 
 async def find_invitation(session: AsyncSession, token: str) -> tuple[Invitation, Workspace]:
@@ -211,24 +212,85 @@ async def accept_invitation(session: AsyncSession, token: str, user_id: UUID) ->
         raise UnauthenticatedError(
             "This invitation was used, revoked or has expired. Ask for another", code="invitation_invalid"
         )
-    member = await repository.get_membership(session, workspace.id, user_id)
-    if member is None:
-        session.add(WorkspaceMember(workspace_id=workspace.id, user_id=user_id, role=invitation.role))
+    # Two invitations of one person may be accepted at the same moment.
+    member, made = await repository.find_or_add_member(session, workspace.id, user_id, invitation.role)
+    if made:
+        # Tokens from an earlier membership stay dead. Here and not at the removal, where a token's row may be held by
+        # a request of its member that waits for the removal: a deadlock.
+        await repository.revoke_tokens_of(session, workspace.id, user_id, utcnow())
     elif _RANK.index(Role(invitation.role)) > _RANK.index(Role(member.role)):
         member.role = invitation.role
     await session.flush()
     return workspace
 
 
-async def join(session: AsyncSession, token: str, *, name: str, password: str) -> User:
+async def join(session: AsyncSession, token: str, *, name: str, password: str) -> tuple[User, Workspace]:
     """Accept as the invited address: its existing account (whose password this must be), or a new one."""
     invitation, _workspace = await find_invitation(session, token)
     if await repository.lookup_user_by_email(session, invitation.email) is not None:
         user = await check_password(session, invitation.email, password)
     else:
         user = await create_user(session, email=invitation.email, name=name, password=password)
-    await accept_invitation(session, token, user.id)
-    return user
+    return user, await accept_invitation(session, token, user.id)
+
+
+async def issue_token(
+    session: AsyncSession,
+    principal: Principal,
+    *,
+    workspace_id: UUID,
+    name: str,
+    scopes: list[str],
+    expires_in_days: float | None,
+) -> tuple[ApiToken, str]:
+    """A token that a member asks for, for one of their workspaces in which they may have tokens.
+
+    A token with the scope `*` acts for its member and may make others for their other workspaces. A narrower one makes
+    none that is wider, and none that outlives it: the new one then ends when it does.
+    """
+    maker = await _token_of(session, principal)
+    narrow = maker is not None and ALL_SCOPES not in maker.scopes
+    if (
+        maker is not None
+        and narrow
+        and (workspace_id != principal.workspace_id or not set(scopes) <= set(maker.scopes))
+    ):
+        listed = ", ".join(maker.scopes)
+        raise ForbiddenError(
+            f"This token can make tokens for its own workspace, with these scopes only: {listed}", code="scope"
+        )
+    await assume(session, user_id=principal.user_id, workspace_id=workspace_id)
+    role = await role_in(session, principal, workspace_id)
+    if Permission.TOKENS_MANAGE not in PERMISSIONS[role]:
+        raise ForbiddenError(f"Your role in that workspace, {role.value}, may not have API tokens", code="role")
+    row, token = await create_token(
+        session,
+        user_id=principal.user_id,
+        workspace_id=workspace_id,
+        name=name,
+        scopes=scopes,
+        expires_in_days=expires_in_days,
+    )
+    if maker is not None and narrow and maker.expires_at is not None:
+        row.expires_at = min(row.expires_at or maker.expires_at, maker.expires_at)
+        await session.flush()
+    return row, token
+
+
+async def require_whole(session: AsyncSession, principal: Principal) -> None:
+    """Raises ForbiddenError for a token that does not have every right of its member."""
+    maker = await _token_of(session, principal)
+    if maker is not None and ALL_SCOPES not in maker.scopes:
+        raise ForbiddenError(f"This token may not do this: it needs the scope {ALL_SCOPES!r}", code="scope")
+
+
+async def _token_of(session: AsyncSession, principal: Principal) -> ApiToken | None:
+    """The token that acts; None for a browser."""
+    if principal.token_id is None:
+        return None
+    found = await repository.get_api_token(session, principal.token_id)
+    assert found is not None
+    return found
 
 
 async def create_token(

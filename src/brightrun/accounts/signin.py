@@ -9,12 +9,12 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from brightrun.accounts import passwords, repository
-from brightrun.accounts.roles import Permission, Role, permitted
+from brightrun.accounts.roles import PERMISSIONS, Permission, Role, permitted
 from brightrun.accounts.tables import AuthSession, LinkPurpose, SigninLink, User, Workspace, WorkspaceMember
 from brightrun.accounts.tokens import new_token, token_hash
 from brightrun.clock import utcnow
 from brightrun.db.session import assume
-from brightrun.errors import ConflictError, InvalidInputError, UnauthenticatedError
+from brightrun.errors import ConflictError, ForbiddenError, InvalidInputError, UnauthenticatedError
 from brightrun.ids import uuid7
 
 _EMAIL = re.compile(r"[^@\s\x00-\x1f]+@[^@\s\x00-\x1f]+")
@@ -37,6 +37,17 @@ class Principal:
     theme: str
     session_id: UUID | None = None
     token_id: UUID | None = None
+
+
+def require(principal: Principal, permission: Permission) -> None:
+    """Raises ForbiddenError that says whether the role or the token's scopes are too narrow."""
+    if permission in principal.permissions:
+        return
+    if permission in PERMISSIONS[principal.role]:
+        raise ForbiddenError(f"This token may not do this: it needs the scope {permission.value!r}", code="scope")
+    raise ForbiddenError(
+        f"Your role in this workspace, {principal.role.value}, may not do this. An admin can change it", code="role"
+    )
 
 
 def clean_email(email: str) -> str:
@@ -84,23 +95,33 @@ async def create_workspace(session: AsyncSession, user_id: UUID, name: str) -> W
 
 
 async def start_session(
-    session: AsyncSession, user: User, *, days: int, user_agent: str | None, address: str | None
-) -> str:
-    """Sign a browser in; the token for its cookie. The transaction must act as the user."""
+    session: AsyncSession,
+    user: User,
+    *,
+    days: int,
+    user_agent: str | None,
+    address: str | None,
+    workspace_id: UUID | None = None,
+) -> tuple[AuthSession, str]:
+    """Sign a browser in; the row and the token for its cookie. The transaction must act as the user.
+
+    workspace_id: which one to look at first; default the one that the user has belonged to longest.
+    """
     token = new_token()
-    workspaces = await repository.list_workspaces(session, user.id)
-    session.add(
-        AuthSession(
-            user_id=user.id,
-            current_workspace_id=workspaces[0][0].id if workspaces else None,
-            token_hash=token_hash(token),
-            expires_at=utcnow() + timedelta(days=days),
-            user_agent=(user_agent or "")[:300] or None,
-            address=address,
-        )
+    if workspace_id is None:
+        workspaces = await repository.list_workspaces(session, user.id)
+        workspace_id = workspaces[0][0].id if workspaces else None
+    row = AuthSession(
+        user_id=user.id,
+        current_workspace_id=workspace_id,
+        token_hash=token_hash(token),
+        expires_at=utcnow() + timedelta(days=days),
+        user_agent=(user_agent or "")[:300] or None,
+        address=address,
     )
+    session.add(row)
     await session.flush()
-    return token
+    return row, token
 
 
 async def check_password(session: AsyncSession, email: str, password: str) -> User:
@@ -144,16 +165,41 @@ async def use_link(session: AsyncSession, token: str, purpose: LinkPurpose) -> U
 
 
 async def reset_password(session: AsyncSession, token: str, password: str) -> User:
+    """Every browser is signed out and every other link is void. API tokens go on: programs know no password, and the
+    settings list and revoke them.
+    """
     passwords.check_strength(password)
     user = await use_link(session, token, LinkPurpose.PASSWORD_RESET)
-    user.password_hash = await passwords.hash_password(password)
-    await repository.revoke_sessions(session, user.id, utcnow())
-    await session.flush()
+    await _new_password(session, user, password)
     return user
 
 
+async def _new_password(session: AsyncSession, user: User, password: str, *, but: UUID | None = None) -> None:
+    user.password_hash = await passwords.hash_password(password)
+    await repository.revoke_sessions(session, user.id, utcnow(), but=but)
+    await repository.void_links(session, user.id, None, utcnow())
+    await session.flush()
+
+
+async def adopt_identity(session: AsyncSession, user: User, oidc_subject: str) -> None:
+    """Bind an account to the provider's identity, found by the e-mail that the provider vouches for.
+
+    Nobody vouched for the address when the account was made: whoever made it may be another person, who waits for its
+    owner to come. So all that they could come back with ends: the password, browsers, links and API tokens.
+    """
+    now = utcnow()
+    user.oidc_subject, user.password_hash = oidc_subject, None
+    await repository.revoke_sessions(session, user.id, now)
+    await repository.void_links(session, user.id, None, now)
+    for workspace, _role in await repository.list_workspaces(session, user.id):
+        await assume(session, user_id=user.id, workspace_id=workspace.id)
+        await repository.revoke_tokens_of(session, workspace.id, user.id, now)
+    await assume(session, user_id=user.id)
+    await session.flush()
+
+
 async def change_password(session: AsyncSession, principal: Principal, current: str | None, new: str) -> None:
-    """Other browsers are signed out. Someone without a password yet need not give one."""
+    """Other browsers are signed out, links are void. Someone without a password yet need not give one."""
     passwords.check_strength(new)
     user = await repository.get_user(session, principal.user_id)
     assert user is not None
@@ -161,9 +207,7 @@ async def change_password(session: AsyncSession, principal: Principal, current: 
         raise InvalidInputError(
             "The current password is wrong", code="validation_error", details={"current_password": ["is wrong"]}
         )
-    user.password_hash = await passwords.hash_password(new)
-    await repository.revoke_sessions(session, user.id, utcnow(), but=principal.session_id)
-    await session.flush()
+    await _new_password(session, user, new, but=principal.session_id)
 
 
 async def authenticate_session(session: AsyncSession, token: str) -> Principal:
