@@ -12,8 +12,13 @@ import httpx2
 import pytest
 
 from brightrun.accounts.roles import PERMISSIONS, Permission, Role
+from datasets.dataset_steps import upload_and_validate
 from live import Live, Member
 
+CONVERSATIONS = b"".join(
+    b'{"messages":[{"role":"user","content":"Question %d"},{"role":"assistant","content":"Answer %d"}]}\n' % (n, n)
+    for n in range(4)
+)
 Operation = tuple[str, str, dict[str, Any]]
 METHODS = {"get", "post", "put", "patch", "delete"}
 # Streams that do not end by themselves; asked with a token that may not, they answer at once.
@@ -93,8 +98,12 @@ def things_of(owner: Member) -> dict[str, str]:
     body = {"email": "x@example.com", "role": "viewer"}
     path = f"/api/workspaces/{owner.workspace_id}/invitations"
     ids["invitation_id"] = owner.client.post(path, json=body).json()["data"]["invitation"]["id"]
-    body = {"name": "secret dataset", "file_name": "a.jsonl", "file_size": 10}
-    ids["dataset_id"] = owner.client.post("/api/datasets", json=body).json()["data"]["dataset"]["id"]
+    ids["dataset_id"] = str(upload_and_validate(owner.client, CONVERSATIONS, name="secret dataset")["id"])
+    body = {"dataset_id": ids["dataset_id"], "preset_id": "balanced", "base_model": "tiny-random"}
+    job = owner.client.post("/api/jobs", json=body, headers={"Idempotency-Key": "t"}).json()["data"]["job"]
+    # Cancelled at once: nothing here needs it to train.
+    owner.client.post(f"/api/jobs/{job['id']}/cancel", json={})
+    ids["job_id"] = job["id"]
     return ids
 
 
