@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import structlog
 from psycopg import sql
 from sqlalchemy import URL, make_url
 
@@ -37,6 +38,9 @@ def pytest_configure() -> None:
         if (name.startswith("BRIGHTRUN_") and not name.startswith("BRIGHTRUN_TEST_")) or name == "DATABASE_URL":
             del os.environ[name]
     os.environ["HF_HUB_OFFLINE"] = "1"
+    # structlog's own default takes seconds for a traceback, in which the server under test answers nobody.
+    plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[*structlog.get_config()["processors"][:-1], plain])
 
 
 @pytest.fixture(scope="session")

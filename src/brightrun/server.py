@@ -1,5 +1,6 @@
 """The ASGI application: rooms, middleware, start and stop."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
@@ -59,6 +60,10 @@ ROUTERS = (
 )
 
 
+READY_S = 5.0
+"""Who asks `/readyz` gives up soon, too."""
+
+
 def _lifespan(hub: EventHub) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -110,9 +115,12 @@ def _probes(app: FastAPI, platform: Platform) -> None:
 
     @app.get("/readyz", include_in_schema=False)
     async def readyz() -> dict[str, str]:
-        """The process can serve: the database answers and has this version's schema."""
-        async with platform.db.transaction() as session:
-            revision = await session.scalar(text("select version_num from alembic_version"))
+        """The process can serve: the database answers in time and has this version's schema."""
+        try:
+            async with asyncio.timeout(READY_S), platform.db.transaction() as session:
+                revision = await session.scalar(text("select version_num from alembic_version"))
+        except TimeoutError as error:
+            raise UnavailableError(f"The database does not answer within {READY_S:.0f} s") from error
         if revision != head_revision():
             raise UnavailableError(f"the database is at revision {revision}, this version needs {head_revision()}")
         return {"status": "ready"}

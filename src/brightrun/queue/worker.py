@@ -142,7 +142,9 @@ def _make_pool(platform: TaskPlatform, *, size: int) -> AsyncConnectionPool[Any]
         min_size=1,
         max_size=size,
         open=False,
-        timeout=10.0,
+        # Short, because a pool doubles its pauses while the database is away: work starts seconds after its return.
+        timeout=5.0,
+        reconnect_timeout=2.0,
         kwargs={"application_name": "brightrun worker", "connect_timeout": 10},
         check=AsyncConnectionPool.check_connection,
     )
