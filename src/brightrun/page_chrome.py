@@ -7,6 +7,7 @@ from brightrun.costs import service as costs
 from brightrun.datasets import repository as datasets
 from brightrun.models import service as models
 from brightrun.notifications import repository as notifications
+from brightrun.queue.events.cursor import current_cursor
 from brightrun.training import repository as training
 from brightrun.web.http import Page
 from brightrun.web.page_context import PageContext, WorkspaceChoice, theme_from_cookies
@@ -14,6 +15,7 @@ from brightrun.web.page_context import PageContext, WorkspaceChoice, theme_from_
 
 async def build_page(ctx: RequestContext) -> PageContext:
     session, principal = ctx.session, ctx.principal
+    cursor = await current_cursor(session)  # Before anything is read: what happens later is replayed.
     workspaces = await accounts.list_workspaces(session, principal.user_id)
     current = next(workspace for workspace, _role in workspaces if workspace.id == principal.workspace_id)
     by_status, _deleted = await datasets.counts(session)
@@ -33,5 +35,6 @@ async def build_page(ctx: RequestContext) -> PageContext:
         active_jobs=active,
         spend_this_month=await costs.spent_this_month(session) if may_see_costs else None,
         unread_notifications=await notifications.count_unread(session, principal.user_id),
+        last_event_id=str(cursor),
         theme=theme_from_cookies(ctx.request.cookies),
     )

@@ -124,6 +124,24 @@ def test_a_live_part_is_answered_alone(owner: Member, browser: httpx2.Client):
     assert browser.get("/datasets/counts", headers=headers).text.lstrip().startswith('<div class="stat-grid')
 
 
+def test_every_live_part_of_every_page_answers_itself(owner: Member, browser: httpx2.Client):
+    ready = upload_and_validate(owner.client, chat_file(2))["id"]
+    faulty = upload_and_validate(owner.client, FAULTY, file_name="turns.jsonl")["id"]
+    unfinished = data(announce(owner.client, b"x" * 10))["dataset"]["id"]
+    deleted = upload(owner.client, chat_file())
+    owner.client.delete(f"/api/datasets/{deleted}")
+    pages = ["/", "/datasets", "/datasets/trash", "/notifications", "/notifications?show=unread"]
+    pages += [f"/datasets/{key}" for key in (ready, faulty, unfinished, deleted)]
+    for page in pages:
+        parts = re.findall(r'id="([^"]+)"[^>]* data-live-topic="[^"]+" data-live-url="([^"]+)"', browser.get(page).text)
+        assert len(parts) >= 2, f"{page} has its header and its own part"
+        for key, url in parts:
+            part = browser.get(html.unescape(url), headers={"HX-Request": "true", "HX-Request-Type": "partial"})
+            assert part.status_code == 200, (page, url)
+            assert "<html" not in part.text, (page, url)
+            assert f'id="{key}"' in part.text, (page, url)
+
+
 def test_names_and_texts_of_users_are_text(owner: Member, browser: httpx2.Client):
     nasty = "<script>alert(1)</script>\"'&"
     sample = {"messages": [{"role": "user", "content": nasty}, {"role": "assistant", "content": "`<b>x</b>`"}]}

@@ -16,7 +16,7 @@ const LONGEST_WAIT_MS = 30_000;
 const parts = new Map(); // element id → {timer, again, busy}
 let stream = null; // AbortController of the open stream
 let openTopics = "";
-let lastEventId = "";
+let lastEventId = document.body.dataset.lastEventId ?? ""; // where the stream stood when the server made the page
 let failures = 0;
 let retryTimer = null;
 let pollTimer = null;
@@ -68,7 +68,8 @@ async function connect() {
 function opened() {
   document.documentElement.dataset.live = "on";
   clearInterval(pollTimer);
-  if (failures) refreshAll();
+  // Between the server's making of the page and this moment something may have happened that no event will repeat.
+  if (failures || !lastEventId) refreshAll();
   failures = 0;
 }
 

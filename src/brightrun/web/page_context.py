@@ -38,6 +38,8 @@ class PageContext:
     spend_this_month: Decimal | None = Decimal(0)
     """None for someone who may not see costs."""
     unread_notifications: int = 0
+    last_event_id: str = ""
+    """Where the event stream stood when the page was made: live.js goes on from there, and misses nothing."""
     theme: Theme = "system"
 
     @property
