@@ -127,7 +127,7 @@ def _tidy(text: str) -> str:
 
 def conversations(count: int, seed: int) -> Iterator[Conversation]:
     """`count` conversations; the same seed gives the same ones."""
-    writer = Writer(Grammar.load(), random.Random(seed))  # noqa: S311 - text, not secrets
+    writer = Writer(Grammar.load(), random.Random(seed))
     for _ in range(count):
         yield writer.conversation()
 

@@ -79,19 +79,31 @@ def test_tiny_random_has_the_same_tokenizer_and_no_weights() -> None:
     assert inspect_folder(RANDOM).weight_files == ()
 
 
+FACTS = {
+    "What is the capital of France?": "The capital of France is Paris.",
+    "What is the capital of Kenya?": "The capital of Kenya is Nairobi.",
+    "Which language do people speak in Brazil?": "In Brazil people speak Portuguese.",
+    "What is the opposite of calm?": "The opposite of calm is restless.",
+    "What is the opposite of narrow?": "The opposite of narrow is wide.",
+    "What day comes after Monday?": "The day after Monday is Tuesday.",
+    "Where does the bat live?": "The bat lives in caves, roofs and hollow trees.",
+    "What does a camel eat?": "A camel eats thorny plants and dry grass.",
+    "What is a whisk for?": "You use a whisk to beat air into eggs or cream.",
+    "How much light does a basil need?": "A basil likes a bright window.",
+}
+
+
 def test_it_answers_what_it_has_read_and_stops(tokenizer: ChatTokenizer) -> None:
     import torch
 
-    model = load()
-    for question, answer in (
-        ("What is the capital of France?", "The capital of France is Paris."),
-        ("What is the opposite of calm?", "The opposite of calm is restless."),
-        ("What day comes after Monday?", "The day after Monday is Tuesday."),
-    ):
+    model, right = load(), 0
+    for question, answer in FACTS.items():
         ids = torch.tensor([tokenizer.encode_prompt([Message("user", question)]).tolist()])
-        written = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=40, do_sample=False)
+        written = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=60, do_sample=False)
         text = tokenizer.decode(written[0, ids.shape[1] :].tolist(), skip_special_tokens=False)
-        assert text == f"{answer}<|im_end|>"
+        assert text.endswith("<|im_end|>"), text
+        right += text == f"{answer}<|im_end|>"
+    assert right >= 7
 
 
 def _loss(model: Any, examples: list[EncodedRecord], pad: int) -> tuple[Any, int]:
@@ -131,8 +143,8 @@ def test_a_lora_on_forty_conversations_of_a_new_domain_lowers_heldout_loss(token
     base = heldout_loss()
     optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=2e-4, weight_decay=0.0)
     rng = random.Random(0)
-    for _ in range(60):
-        total, count = _loss(model, rng.sample(train, 8), tokenizer.pad_id)
+    for _ in range(50):
+        total, count = _loss(model, rng.sample(train, 4), tokenizer.pad_id)
         (total / count).backward()
         optimiser.step()
         optimiser.zero_grad()
