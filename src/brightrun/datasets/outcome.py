@@ -9,6 +9,7 @@ from brightrun.clock import utcnow
 from brightrun.datasets import repository
 from brightrun.datasets.changes import announce
 from brightrun.datasets.tables import Dataset, DatasetStatus
+from brightrun.formats.names import TRAINED_LATER
 from brightrun.logs import get_logger
 from brightrun.notifications.service import notify
 from brightrun.notifications.tables import NotificationType
@@ -32,10 +33,12 @@ async def finish(session: AsyncSession, dataset_id: UUID, attempt: int, values: 
 
 async def _notify(session: AsyncSession, dataset: Dataset) -> None:
     ready = dataset.status == DatasetStatus.READY
+    later = dataset.format in TRAINED_LATER
     if ready:
         message = (
             f"{dataset.name}: {dataset.total_conversations:,} conversations, "
-            f"{dataset.total_training_pairs:,} training pairs, ready to train on."
+            f"{dataset.total_training_pairs:,} training pairs, "
+            + ("read and checked; training on them comes later." if later else "ready to train on.")
         )
     else:
         message = f"{dataset.name}: {dataset.error_message}"

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from brightrun.clock import utcnow
 from brightrun.datasets.tables import Dataset, DatasetStatus
 from brightrun.formats.codes import CODES, Code
-from brightrun.formats.names import FORMAT_IDS, FormatId
+from brightrun.formats.names import FORMAT_IDS, TRAINED_LATER, FormatId
 
 SEVERITIES: dict[str, tuple[str, str, Literal["danger", "warning", "info"], str]] = {
     "error": ("Error", "Errors", "danger", "circle-alert"),
@@ -17,7 +17,6 @@ SEVERITIES: dict[str, tuple[str, str, Literal["danger", "warning", "info"], str]
 }
 """Severity → (one, many, tone, icon), worst first."""
 
-_TRAINED_LATER = {"kto", "preference"}
 """Formats that are read and checked, and whose training methods are still to come."""
 
 
@@ -124,7 +123,7 @@ def why_not_trainable(dataset: Dataset) -> str | None:
         case DatasetStatus.READY:
             if not dataset.training_ready:
                 return "The file holds nothing that a model would learn."
-            if dataset.format in _TRAINED_LATER:
+            if dataset.format in TRAINED_LATER:
                 label = format_label(dataset.format)
                 return f"Training on the format {label} comes in a later version. The dataset is kept and can be used."
             return None

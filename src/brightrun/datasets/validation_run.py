@@ -152,7 +152,13 @@ def run_validation(store: ObjectStore, subject: Subject, progress: Progress, scr
 
 def _store_issues(store: ObjectStore, subject: Subject, list_file: Path) -> str:
     path = object_path(subject.workspace_id, ISSUES_KIND, subject.dataset_id, f"{subject.attempt}.jsonl")
-    store.put_file(subject.bucket, path, list_file)
+    try:
+        store.put_file(subject.bucket, path, list_file)
+    except StorageFullError as error:
+        raise StorageFullError(
+            f"The list of issues could not be stored. {error.message} Then validate the dataset again.",
+            code="disk_full",
+        ) from error
     return path
 
 

@@ -62,3 +62,7 @@ def format_id(name: str) -> FormatId | Literal["auto"]:
     if key not in _ALIASES:
         raise UnknownFormatError(name, FORMAT_IDS)
     return _ALIASES[key]
+
+
+TRAINED_LATER = frozenset({"preference", "kto"})
+"""Formats that are read, validated and converted, and that no trainer of this version learns from."""

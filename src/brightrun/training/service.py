@@ -20,6 +20,7 @@ from brightrun.datasets import service as datasets
 from brightrun.datasets.tables import Dataset, DatasetStatus
 from brightrun.errors import ConflictError, InvalidInputError, NotFoundError
 from brightrun.formats.hyperparameters import total_steps
+from brightrun.formats.names import TRAINED_LATER
 from brightrun.ids import uuid7
 from brightrun.notifications.tables import NotificationType
 from brightrun.queue import enqueue
@@ -189,7 +190,8 @@ async def _earlier(session: AsyncSession, principal: Principal, key: str, digest
 
 
 def _require_ready(dataset: Dataset) -> None:
-    if dataset.status == DatasetStatus.READY and dataset.training_ready and dataset.sha256 is not None:
+    trains = dataset.format not in TRAINED_LATER
+    if dataset.status == DatasetStatus.READY and dataset.training_ready and trains and dataset.sha256 is not None:
         return
     match DatasetStatus(dataset.status):
         case DatasetStatus.UPLOADING:
