@@ -139,6 +139,7 @@ async def _job(
         job=job,
         stages=stage_items(job),
         progress_note=progress_note(job),
+        took=sum(attempt.seconds for attempt in job.attempts or ()),
         spent=job.cost_usd if job.final_cost_usd is None else job.final_cost_usd,
         reasons=REASON_WORDS,
         log=log,
@@ -258,6 +259,8 @@ async def retry(ctx: PageCtx, job_id: UUID) -> Response:
 
 
 def _not_done(ctx: RequestContext, job_id: UUID, error: BrightRunError) -> Response:
+    if error.status == 404:
+        raise error
     toast = Toast(title="That did not work", description=_plain(error), category="error")
     return toast_redirect(ctx.request, f"/training/{job_id}", toast)
 
