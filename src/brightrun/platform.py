@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from brightrun.db.session import Database
+from brightrun.errors import ConfigurationError
 from brightrun.settings import Settings
 from brightrun.storage import ObjectStore
 
@@ -17,7 +18,7 @@ class Platform:
     """One per process.
 
     public_url: how browsers and trainers reach the server; no trailing slash.
-    secret: 32 bytes or more; never used itself, only through `derive_key`.
+    secret: 16 bytes or more; never used itself, only through `derive_key`.
     """
 
     settings: Settings
@@ -32,28 +33,56 @@ class Platform:
         return self.settings.data / "runs"
 
 
+_LEAST_SECRET = 16
+
+
 def derive_key(secret: bytes, purpose: str) -> bytes:
     """A key for one purpose, so that no two uses share one."""
     return hmac.new(secret, purpose.encode(), hashlib.sha256).digest()
 
 
 def load_secret(settings: Settings) -> bytes:
-    """The secret key from the settings, else the one kept in the data directory (made on first use, mode 0600)."""
+    """The secret key from the settings, else the one kept in the data directory (made on first use).
+
+    Raises ConfigurationError for one that is too short to keep anything secret.
+    """
     if settings.secret_key is not None:
-        return settings.secret_key.get_secret_value().encode()
-    path = settings.data / "secret_key"
+        given = settings.secret_key.get_secret_value().strip().encode()
+        if len(given) < _LEAST_SECRET:
+            raise ConfigurationError(
+                f"BRIGHTRUN_SECRET_KEY has {len(given)} characters; it needs {_LEAST_SECRET} that nobody can guess: "
+                "`openssl rand -hex 32` makes some"
+            )
+        return given
+    path = secret_path(settings)
     if not path.exists():
-        settings.data.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".secret_key.{os.getpid()}")
-        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as stream:
-            stream.write(secrets.token_urlsafe(48))
-            stream.flush()
-            os.fsync(stream.fileno())
-        try:
-            os.link(aside, path)  # Unlike rename, fails when another process was first: both then read the same key.
-        except FileExistsError:
-            pass
-        finally:
-            aside.unlink()
-    return path.read_text().strip().encode()
+        keep_secret(settings, secrets.token_urlsafe(48).encode())
+    kept = path.read_text().strip().encode()
+    if len(kept) < _LEAST_SECRET:
+        raise ConfigurationError(
+            f"{path} is damaged: it holds {len(kept)} characters. A backup has it as `secret_key`; without that, "
+            "delete the file: links and signed URLs given out until now stop working"
+        )
+    return kept
+
+
+def secret_path(settings: Settings) -> Path:
+    return settings.data / "secret_key"
+
+
+def keep_secret(settings: Settings, secret: bytes) -> None:
+    """Write the key into the data directory, whole and for this user alone, unless there is one."""
+    path = secret_path(settings)
+    settings.data.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".secret_key.{os.getpid()}")
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(secret)
+        stream.flush()
+        os.fsync(stream.fileno())
+    try:
+        os.link(aside, path)  # Unlike rename, fails when another process was first: both then read the same key.
+    except FileExistsError:
+        pass
+    finally:
+        aside.unlink()

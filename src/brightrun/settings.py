@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Literal
 
 from platformdirs import user_data_path
-from pydantic import AliasChoices, Field, SecretStr
+from pydantic import AliasChoices, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from brightrun.errors import ConfigurationError
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB
@@ -144,5 +146,13 @@ class Settings(BaseSettings):
 
 @lru_cache(maxsize=1)
 def get_settings() -> Settings:
-    """The process's settings. Tests clear the cache with `get_settings.cache_clear()`."""
-    return Settings()
+    """The process's settings. Tests clear the cache with `get_settings.cache_clear()`.
+
+    Raises ConfigurationError that names every variable whose value does not fit.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        # The value is left out: it may be a secret.
+        faults = [f"BRIGHTRUN_{fault['loc'][0]}".upper() + f": {fault['msg']}" for fault in error.errors()]
+        raise ConfigurationError("these settings do not fit: " + "; ".join(faults)) from None

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
 
 from brightrun.errors import ConfigurationError
 from brightrun.settings import Settings
@@ -35,7 +36,11 @@ class DatabaseUrls:
 
 def as_sqlalchemy(url: str) -> URL:
     """A `postgres://`, `postgresql://` or `postgresql+driver://` URL with our driver."""
-    parsed = make_url(url)
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        # Without its text: it may hold a password.
+        raise ConfigurationError("DATABASE_URL is no URL: postgresql://user:password@host:5432/database") from None
     if not parsed.drivername.startswith(("postgres", "postgresql")):
         raise ConfigurationError(
             f"DATABASE_URL names {parsed.drivername!r}; BrightRun runs on PostgreSQL only (postgresql://…)"
@@ -83,7 +88,6 @@ def ensure_roles(connection: psycopg.Connection[tuple[object, ...]], urls: Datab
         row = connection.execute("select rolsuper or rolbypassrls from pg_roles where rolname = %s", [role]).fetchone()
         if row is not None and row[0]:
             raise ConfigurationError(f"the role {role!r} may bypass row-level security; take that right from it first")
-        verb = sql.SQL("alter") if row is not None else sql.SQL("create")
         try:
             with connection.transaction():
                 # Two processes may create the role at the same moment; the lock lasts as long as this transaction.
