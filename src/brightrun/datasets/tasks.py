@@ -14,6 +14,7 @@ from brightrun.datasets.tables import Dataset, DatasetStatus
 from brightrun.datasets.uploads import remove_object
 from brightrun.datasets.validation_run import (
     ISSUES_KIND,
+    NO_ROOM,
     Outcome,
     Progress,
     Subject,
@@ -43,6 +44,8 @@ async def on_failure(
     if isinstance(failure.error, ObjectNotFoundError):
         code = "object_missing"
         message = "The stored file is no longer there. Restore it from a backup, or upload it anew."
+    elif isinstance(failure.error, OSError) and failure.error.errno in NO_ROOM:
+        code, message = "disk_full", "The disk of the data directory is full. Free some space, then validate again."
     elif not isinstance(failure.error, BrightRunError) and isinstance(failure.error, OSError):
         code = UnreadableError.code
         message = f"The stored file could not be read: {failure.error.strerror or failure.error}. Try again later."

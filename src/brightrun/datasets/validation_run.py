@@ -23,7 +23,7 @@ from brightrun.validation import Issue, Report, validate
 ISSUES_KIND = "dataset-issues"
 """Second part of the path of a complete issue list: `<workspace>/dataset-issues/<dataset>/<attempt>.jsonl`."""
 _BLOCK = 1024 * 1024
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class UnreadableError(BrightRunError):
@@ -294,7 +294,7 @@ class _IssueFile:
             raise self._fault(error) from error
 
     def _fault(self, error: OSError) -> Exception:
-        if error.errno not in _NO_ROOM:
+        if error.errno not in NO_ROOM:
             return error
         return StorageFullError(
             f"The disk is full: the list of issues could not be kept after {self.count:,} issues. Free some space in "

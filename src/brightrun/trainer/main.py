@@ -90,9 +90,9 @@ def _attempt(run_dir: Path, control: Control) -> ExitCode:
             return ExitCode.PREEMPTED
         except BaseException as error:  # noqa: BLE001  (whatever it is, it becomes an exit code and a failed event)
             stop = classified(error)
-            if not isinstance(error, TrainerStop):
-                log.write(f"--- {now()}\n{traceback.format_exc()}")
             _say_failed(events, stop)
+            if not isinstance(error, TrainerStop):
+                _keep_traceback(log.fileno())
             return _ended(stop)
         finally:
             if heartbeat is not None:
@@ -140,6 +140,13 @@ def _say_failed(events: EventLog, stop: TrainerStop) -> None:
         events.sync()
     except OSError as error:  # a full disk: the exit code and stderr still tell
         say(f"events.jsonl could not be written: {error}")
+
+
+def _keep_traceback(log: int) -> None:
+    try:
+        os.write(log, f"--- {now()}\n{traceback.format_exc()}".encode("utf-8", "backslashreplace"))
+    except OSError as error:  # a full disk
+        say(f"{LOG_FILE} could not be written: {error}\n{traceback.format_exc()}")
 
 
 def _ended(stop: TrainerStop) -> ExitCode:
