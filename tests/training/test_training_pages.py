@@ -168,7 +168,7 @@ def test_a_dataset_that_is_not_ready_is_refused_at_its_field(
 ):
     ready, not_ready = (
         add_dataset(quiet, trainer_owner),
-        add_dataset(quiet, trainer_owner, status="validating", training_ready=False),
+        add_dataset(quiet, trainer_owner, status="validating", training_ready=False, validation_heartbeat_at=utcnow()),
     )
     fields = filled(browser.get(f"/training/new?dataset_id={ready}")) | {"dataset_id": not_ready}
     answer = browser.submit(f"/training/new?dataset_id={ready}", "/training/new", **fields)

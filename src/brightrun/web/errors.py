@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from brightrun.errors import (
@@ -52,6 +53,9 @@ def as_expected(error: Exception) -> BrightRunError | None:
     """The expected failure behind an exception of a library, if there is one."""
     if isinstance(error, BrightRunError):
         return error
+    if isinstance(error, ClientDisconnect):
+        # A page asks anew with every letter typed, and gives the question before up: nobody reads this answer.
+        return InvalidInputError("The sender went away before the request was complete", code="disconnected")
     if isinstance(error, RequestValidationError):
         if any(fault["loc"][:1] == ("path",) for fault in error.errors()):
             # What is no id at all names nothing, as an unknown id does.
