@@ -19,10 +19,10 @@ import typer
 import brightrun
 from brightrun.cli.runtime import DataOption, installation, settings_with, start_logging
 from brightrun.clock import utcnow
-from brightrun.db.dump import dump_database, restore_database
+from brightrun.db.dump import dump_database, require_empty, restore_database
 from brightrun.db.migrate import head_revision, migrate
 from brightrun.errors import ConflictError, InvalidInputError, NotFoundError
-from brightrun.platform import load_secret
+from brightrun.platform import keep_secret, load_secret
 from brightrun.settings import Settings
 from brightrun.storage import Bucket, ObjectStore, open_store
 
@@ -59,6 +59,7 @@ def backup(
             print("saving the database", file=sys.stderr)
             dump_database(installed.urls, aside / "database.dump")
             prefix = installed.urls.app_role.removesuffix("_app")
+            owner = installed.urls.owner.username
         objects, gone = _copy_objects(_store(settings), aside / "objects")
         secret = aside / "secret_key"
         secret.touch(mode=0o600)
@@ -68,6 +69,7 @@ def backup(
             "brightrun": brightrun.__version__,
             "revision": head_revision(),
             "role_prefix": prefix,
+            "owner": owner,
             "created_at": utcnow().isoformat(),
             "database": {"file": "database.dump", "sha256": _sha256(aside / "database.dump")},
             "objects": objects,
@@ -116,10 +118,19 @@ def restore(
     _bring_secret(settings, source)
     prefixed = settings.model_copy(update={"database_role_prefix": manifest["role_prefix"]})
     with installation(prefixed, migrated=False) as installed:
+        require_empty(installed.urls)
+        # Objects first: the database is what makes it an installation, so a restore that is cut short can be repeated.
+        _put_objects(_store(settings), source, manifest)
         print("restoring the database", file=sys.stderr)
-        restore_database(installed.urls, source / "database.dump")
+        restore_database(installed.urls, source / "database.dump", saved_owner=manifest["owner"])
         migrate(installed.urls)  # A backup of an older version is brought to this one.
-    store = _store(settings)
+    print(f"restored {len(manifest['objects'])} objects and the database into {settings.data}")
+    if settings.database_url is not None and prefixed.database_role_prefix != installed.urls.owner.database:
+        print(f"set BRIGHTRUN_DATABASE_ROLE_PREFIX={manifest['role_prefix']} for this database", file=sys.stderr)
+
+
+def _put_objects(store: ObjectStore, source: Path, manifest: dict[str, Any]) -> None:
+    print(f"restoring {len(manifest['objects'])} objects", file=sys.stderr)
     store.ensure_buckets()
     for entry in manifest["objects"]:
         info = store.put_file(
@@ -127,9 +138,6 @@ def restore(
         )
         if info.sha256 is not None and info.sha256 != entry["sha256"]:
             raise InvalidInputError(f"{entry['path']} changed while it was restored; run the restore again")
-    print(f"restored {len(manifest['objects'])} objects and the database into {settings.data}")
-    if settings.database_url is not None and prefixed.database_role_prefix != installed.urls.owner.database:
-        print(f"set BRIGHTRUN_DATABASE_ROLE_PREFIX={manifest['role_prefix']} for this database", file=sys.stderr)
 
 
 def _read_manifest(source: Path) -> dict[str, Any]:
@@ -157,9 +165,5 @@ def _verify(source: Path, manifest: dict[str, Any]) -> Iterator[str]:
 
 def _bring_secret(settings: Settings, source: Path) -> None:
     """The secret key of the saved installation, unless this one has its own already."""
-    own = settings.data / "secret_key"
-    if settings.secret_key is not None or own.exists():
-        return
-    settings.data.mkdir(parents=True, exist_ok=True)
-    own.touch(mode=0o600)
-    own.write_bytes((source / "secret_key").read_bytes())
+    if settings.secret_key is None:
+        keep_secret(settings, (source / "secret_key").read_bytes())

@@ -13,7 +13,7 @@ import typer
 
 import brightrun
 from brightrun.cli.remote import JsonOption, show
-from brightrun.cli.runtime import DataOption, installation, settings_with, start_logging
+from brightrun.cli.runtime import DataOption, database_or_none, installation, settings_with, start_logging
 from brightrun.db.migrate import current_revision, head_revision
 from brightrun.db.roles import DatabaseUrls, libpq
 from brightrun.errors import BrightRunError
@@ -128,6 +128,9 @@ def _assets(_settings: Settings) -> Iterator[Finding]:
 
 
 def _object_storage(settings: Settings) -> Iterator[Finding]:
+    if settings.storage == "local" and (nothing := database_or_none(settings)):
+        yield Finding("object storage", "warning", nothing, "`brightrun up` makes it.")
+        return
     store = open_store(settings, public_url="http://localhost", secret=load_secret(settings))
     path = "doctor/check/check/probe.txt"
     store.put_bytes(Bucket.EXPORTS, path, b"brightrun")
@@ -143,6 +146,9 @@ def _object_storage(settings: Settings) -> Iterator[Finding]:
 
 
 def _database(settings: Settings) -> Iterator[Finding]:
+    if nothing := database_or_none(settings):
+        yield Finding("database", "warning", nothing, "`brightrun up` makes one.")
+        return
     with installation(settings, migrated=False) as installed:
         urls = installed.urls
         at, head = current_revision(urls), head_revision()

@@ -1,6 +1,7 @@
 """`brightrun`: the door for terminals and scripts. Commands import what they need when they run: help is fast."""
 
 import importlib
+import os
 import sys
 from typing import Any
 
@@ -61,7 +62,7 @@ def _stub(name: str) -> Any:
     def nothing() -> None:
         """Replaced below."""
 
-    single.command(name=name, help=COMMANDS[name][2])(nothing)
+    single.command(name=name, help=COMMANDS[name][2], short_help=COMMANDS[name][2])(nothing)
     command = get_command(single)
     command.name = name
     return command
@@ -86,12 +87,32 @@ def root(
         raise typer.Exit
 
 
+def _open_standard_streams() -> None:
+    """A stream that the caller closed becomes /dev/null: the next file opened would take its number, and its output."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115 (a descriptor)
+
+
 def main() -> None:
     """Entry point: expected failures are one sentence on stderr and exit status 1, without a traceback."""
+    _open_standard_streams()
     from brightrun.errors import BrightRunError
 
     try:
         app()
+    except BrokenPipeError:
+        # `… | head`: whoever read has seen enough. Nothing more is written, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(1)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"brightrun: {error.filename}: {error.strerror}", file=sys.stderr)
+        sys.exit(1)
     except BrightRunError as error:
         print(f"brightrun: {error.message}", file=sys.stderr)
         if error.details is not None:

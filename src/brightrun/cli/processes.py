@@ -10,8 +10,19 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from typing import Annotated
 
-from brightrun.cli.runtime import DataOption, open_platform, role_url, settings_with, start_logging
+import typer
+
+from brightrun.cli.runtime import (
+    DataOption,
+    HostOption,
+    PortOption,
+    open_platform,
+    role_url,
+    settings_with,
+    start_logging,
+)
 from brightrun.logs import get_logger
 from brightrun.platform import Platform
 from brightrun.settings import Settings
@@ -61,8 +72,8 @@ class Stop:
             loop.call_soon_threadsafe(self.event.set)
 
 
-def server(data: DataOption = None, host: str | None = None, port: int | None = None) -> None:
-    """Run the web server alone. Needs DATABASE_URL, or BRIGHTRUN_APP_DATABASE_URL."""
+def server(data: DataOption = None, host: HostOption = None, port: PortOption = None) -> None:
+    """Run the web server alone. Needs DATABASE_URL (or BRIGHTRUN_APP_DATABASE_URL) and BRIGHTRUN_SECRET_KEY."""
     changes = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     settings = settings_with(data, **changes)
     start_logging(settings, "server")
@@ -71,8 +82,11 @@ def server(data: DataOption = None, host: str | None = None, port: int | None = 
     asyncio.run(serve(settings))
 
 
-def worker(data: DataOption = None, concurrency: int | None = None) -> None:
-    """Run one background worker. Needs DATABASE_URL, or BRIGHTRUN_WORKER_DATABASE_URL."""
+def worker(
+    data: DataOption = None,
+    concurrency: Annotated[int | None, typer.Option(min=1, help="Tasks run at once.")] = None,
+) -> None:
+    """Run one background worker. Needs DATABASE_URL (or BRIGHTRUN_WORKER_DATABASE_URL) and BRIGHTRUN_SECRET_KEY."""
     changes = {"worker_concurrency": concurrency} if concurrency is not None else {}
     settings = settings_with(data, **changes)
     start_logging(settings, "worker")

@@ -15,7 +15,7 @@ from brightrun.db.roles import DatabaseUrls, derive_urls, role_password
 from brightrun.db.session import Database
 from brightrun.errors import ConfigurationError
 from brightrun.logs import configure_logging
-from brightrun.platform import Platform, load_secret
+from brightrun.platform import Platform, load_secret, secret_path
 from brightrun.settings import Settings, get_settings
 from brightrun.storage import open_store
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 DataOption = Annotated[
     Path | None, typer.Option("--data", help="Data directory. Default: BRIGHTRUN_DATA, else one under your home.")
 ]
+HostOption = Annotated[str | None, typer.Option(help="Address to listen on.")]
+PortOption = Annotated[int | None, typer.Option(min=0, max=65535, help="Port; 0 picks a free one.")]
 
 DATABASE = "brightrun"
 
@@ -100,8 +102,14 @@ def _ensure_database(conninfo: str, owner: str, password: str) -> None:
 def role_url(settings: Settings, role: str) -> str:
     """URL of the application's or the worker's role, for a process that does not migrate.
 
-    Raises ConfigurationError when neither its own URL nor DATABASE_URL is set.
+    Raises ConfigurationError when neither its own URL nor DATABASE_URL is set, or no secret key that others share.
     """
+    if settings.secret_key is None and not secret_path(settings).exists():
+        # A new one would fit neither the roles' passwords nor the URLs that the other processes sign.
+        raise ConfigurationError(
+            "Set BRIGHTRUN_SECRET_KEY to the same value for `brightrun migrate` and every server and worker; or let "
+            f"`brightrun migrate` make one in the data directory they share ({settings.data} has none)"
+        )
     own = settings.app_database_url if role == "app" else settings.worker_database_url
     if own is not None:
         from brightrun.db.roles import as_sqlalchemy
@@ -127,6 +135,13 @@ async def open_platform(settings: Settings, url: str, *, pool_size: int, name: s
         yield Platform(settings=settings, secret=secret, db=database, store=store, public_url=public_url)
     finally:
         await database.dispose()
+
+
+def database_or_none(settings: Settings) -> str | None:
+    """Why there is no database to look at yet; None when there is one. Looking makes nothing."""
+    if settings.database_url is None and not secret_path(settings).exists():
+        return f"nothing was started in {settings.data} yet"
+    return None
 
 
 def start_logging(settings: Settings, process: str) -> None:

@@ -12,14 +12,25 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
 
 from brightrun.cli.processes import LISTEN_FD, PARENT_FD, READY_FD
-from brightrun.cli.runtime import DataOption, Installation, installation, open_platform, settings_with, start_logging
+from brightrun.cli.runtime import (
+    DataOption,
+    HostOption,
+    Installation,
+    PortOption,
+    installation,
+    open_platform,
+    settings_with,
+    start_logging,
+)
 from brightrun.db.embedded import EmbeddedPostgres
 from brightrun.errors import ConfigurationError, UnavailableError
 from brightrun.logs import get_logger
@@ -40,8 +51,8 @@ _WORKER_STOP_S = 120.0
 
 def up(
     data: DataOption = None,
-    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port; 0 picks a free one.")] = None,
+    host: HostOption = None,
+    port: PortOption = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON line {url, signin_url, api_token} when ready.")
     ] = False,
@@ -59,8 +70,36 @@ def up(
             "public_url": (settings.public_url or _url(bound_host, bound_port)).rstrip("/"),
         }
     )
-    with installation(settings, say=log.info) as installed:
-        asyncio.run(_run(settings, installed, listener, as_json=as_json))
+    signals = _Signals()
+    try:
+        with installation(settings, say=log.info) as installed:
+            asyncio.run(_run(settings, installed, listener, signals, as_json=as_json))
+    except _StoppedEarlyError:
+        log.info("stopped before it was ready")
+
+
+class _StoppedEarlyError(KeyboardInterrupt):
+    """Asked to stop while the database starts; what is half started cleans up as for Ctrl-C."""
+
+
+class _Signals:
+    """SIGINT and SIGTERM for the whole life of `up`. The first one stops it, at whatever stage; later ones change
+    nothing: the stop is under way, and cutting it short would leave processes behind.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self.on_stop: Callable[[], object] | None = None
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._asked)
+
+    def _asked(self, _number: int, _frame: FrameType | None) -> None:
+        if self.asked:
+            return
+        self.asked = True
+        if self.on_stop is None:
+            raise _StoppedEarlyError
+        self.on_stop()
 
 
 def _url(host: str, port: int) -> str:
@@ -99,6 +138,7 @@ class _Child:
     process: asyncio.subprocess.Process | None = None
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     stopping: bool = False
+    _starting: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def start(self, parent_fd: int) -> None:
         self.ready.clear()
@@ -116,7 +156,7 @@ class _Child:
                 env=environment,
                 pass_fds=handed,
                 stdin=asyncio.subprocess.DEVNULL,
-                stdout=sys.stderr.fileno(),
+                stdout=2,  # Standard output is for the one line of `up`.
                 start_new_session=True,  # Ctrl-C is for the parent, which stops its children in order.
             )
         finally:
@@ -135,7 +175,10 @@ class _Child:
         deaths = 0
         while not self.stopping:
             started = time.monotonic()
-            await self.start(parent_fd)
+            async with self._starting:
+                if self._asked_to_stop():
+                    return
+                await self.start(parent_fd)
             assert self.process is not None
             code = await self.process.wait()
             if self._asked_to_stop():
@@ -154,6 +197,8 @@ class _Child:
 
     async def stop(self) -> None:
         self.stopping = True
+        async with self._starting:  # A child that is just being started would be left behind.
+            pass
         if self.process is None or self.process.returncode is not None:
             return
         with contextlib.suppress(ProcessLookupError):
@@ -194,12 +239,13 @@ async def _watch_database(server: EmbeddedPostgres) -> None:
             await asyncio.to_thread(server.start)
 
 
-async def _run(settings: Settings, installed: Installation, listener: socket.socket, *, as_json: bool) -> None:
+async def _run(
+    settings: Settings, installed: Installation, listener: socket.socket, signals: _Signals, *, as_json: bool
+) -> None:
     urls = installed.urls
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    signals.on_stop = lambda: loop.call_soon_threadsafe(stop.set)
     # Nothing is ever written here: the children read it, and see its end when this process is gone.
     parent_read, parent_write = os.pipe()
     app_url = urls.app.render_as_string(hide_password=False)
@@ -264,13 +310,19 @@ async def _announce(settings: Settings, app_url: str, server: _Child, worker: _C
     (settings.data / RUNNING).write_text(json.dumps({"url": url}))
     signin_url = f"{url}/signin-link/{link}"
     if as_json:
-        print(json.dumps({"url": url, "signin_url": signin_url, "api_token": api_token}), flush=True)
+        _say(json.dumps({"url": url, "signin_url": signin_url, "api_token": api_token}))
         return
-    print(
+    _say(
         f"\n  BrightRun is ready at {url}\n\n"
         f"  Sign in with this link (it works once):\n  {signin_url}\n\n"
         f"  API token for scripts, 24 h:  {api_token}\n"
         f"  Data directory:  {settings.data}\n"
-        "  Ctrl-C stops everything; running training jobs are saved and go on at the next start.\n",
-        flush=True,
+        "  Ctrl-C stops everything; running training jobs are saved and go on at the next start.\n"
     )
+
+
+def _say(text: str) -> None:
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        log.warning("nobody reads standard output; `brightrun signin-link` makes another link", error=str(error))
