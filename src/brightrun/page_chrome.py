@@ -10,7 +10,7 @@ from brightrun.notifications import repository as notifications
 from brightrun.queue.events.cursor import current_cursor
 from brightrun.training import repository as training
 from brightrun.web.http import Page
-from brightrun.web.page_context import PageContext, WorkspaceChoice, theme_from_cookies
+from brightrun.web.page_context import THEME_COOKIE, PageContext, WorkspaceChoice, theme_from_cookies
 
 
 async def build_page(ctx: RequestContext) -> PageContext:
@@ -36,5 +36,6 @@ async def build_page(ctx: RequestContext) -> PageContext:
         spend_this_month=await costs.spent_this_month(session) if may_see_costs else None,
         unread_notifications=await notifications.count_unread(session, principal.user_id),
         last_event_id=str(cursor),
-        theme=theme_from_cookies(ctx.request.cookies),
+        # A new browser has no cookie yet: what the profile says.
+        theme=theme_from_cookies({THEME_COOKIE: principal.theme} | ctx.request.cookies),
     )

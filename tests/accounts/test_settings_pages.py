@@ -28,13 +28,15 @@ def test_every_role_and_permission_is_explained():
     assert PERMISSION_WORDS.keys() == set(Permission)
 
 
-def test_a_profile_keeps_its_name_and_theme(browser: PageClient):
+def test_a_profile_keeps_its_name_and_theme(live: Live, owner: Member, browser: PageClient):
     saved = browser.submit("/settings", "/settings/profile", name="  Ada  ", theme="dark")
     assert (saved.status_code, saved.headers["location"]) == (303, "/settings")
     page = browser.get("/settings")
     assert 'value="Ada"' in page
     assert 'data-theme="dark"' in page
     assert "Profile saved" in page
+    with PageClient(live, owner) as elsewhere:
+        assert 'data-theme="dark"' in elsewhere.get("/settings"), "another browser of the same person"
 
 
 def test_a_profile_without_a_name_is_refused_beside_its_field(browser: PageClient):

@@ -16,7 +16,7 @@ from brightrun.db.session import Database
 from brightrun.errors import InvalidInputError
 from brightrun.formats.hyperparameters import HYPERPARAMETERS
 from brightrun.ids import uuid7
-from brightrun.training.new_pages import LABELS, PRESET_ICONS
+from brightrun.training.new_pages import LABELS, PRESET_ICONS, plain_number
 from brightrun.training.options import training_options
 from brightrun.training.pages import REASON_WORDS, STAGE_WORDS, statuses_of
 from brightrun.training.schemas import CancelReason
@@ -66,6 +66,12 @@ def test_every_setting_stage_reason_and_preset_has_a_name_on_pages(quiet: Live):
     assert STAGE_WORDS.keys() == set(JobStage)
     assert REASON_WORDS.keys() == set(typing.get_args(CancelReason))
     assert PRESET_ICONS.keys() == {preset["id"] for preset in training_options(quiet.settings)["presets"]}
+
+
+def test_numbers_are_written_without_exponents():
+    assert [plain_number(value) for value in (1e-6, 0.0002, 0, 20, 4_194_304, 0.05)] == [
+        "0.000001", "0.0002", "0", "20", "4,194,304", "0.05",
+    ]  # fmt: skip
 
 
 # --- the list -------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ document.addEventListener("htmx:config:request", (event) => {
 document.addEventListener("htmx:response:error", (event) => {
   const { ctx } = event.detail;
   if (ctx.sourceElement.closest("[data-live-topic]") === ctx.sourceElement) return; // live.js marks it stale
+  if (ctx.sourceElement.hasAttribute(`hx-status:${ctx.response.status}`)) return; // its form comes back and says it
   const page = /^\s*</.test(ctx.text) ? new DOMParser().parseFromString(ctx.text, "text/html") : null;
   const message = page?.querySelector("[data-error-message]")?.textContent ?? errorFrom(ctx.response.status, ctx.text).message;
   showToast({ title: "That did not work", description: message, category: "error" });

@@ -282,6 +282,25 @@ def _price_words(entry: Mapping[str, Any]) -> str:
     return f"{money(price)} an hour each" if price else "no charge"
 
 
+def _said(value: Any) -> str:
+    """A value as people write it."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return plain_number(value) if isinstance(value, int | float) else _text(value)
+
+
+def plain_number(value: float) -> str:
+    """Without an exponent: `0.000001`, `4,194,304`."""
+    text = f"{value:,.10f}"
+    return text.rstrip("0").rstrip(".")
+
+
+def _range_words(spec: HyperparameterSpec) -> str:
+    assert spec.minimum is not None
+    assert spec.maximum is not None
+    return f"{'0 or ' if spec.zero_allowed else ''}{plain_number(spec.minimum)} to {plain_number(spec.maximum)}"
+
+
 def problem_label(field: str) -> str:
     """What a form's field is called where its problem is told elsewhere."""
     known = {"dataset_id": "Dataset", "preset_id": "Goal", "gpu_type": "Runs on", "gpu_count": "How many"}
@@ -303,12 +322,12 @@ class SettingWords:
 def setting_words(presets: Sequence[Mapping[str, Any]], spec: HyperparameterSpec) -> SettingWords:
     """Label, help with range and unit, and what each goal sets, all from the one schema."""
     values = [
-        (preset["title"], _text(preset["hyperparameters"][spec.name])) for preset in presets if preset["id"] != "custom"
+        (preset["title"], _said(preset["hyperparameters"][spec.name])) for preset in presets if preset["id"] != "custom"
     ]
     same = len({value for _title, value in values}) == 1
-    set_by = f"Goals set {values[0][1]}." if same else f"{', '.join(f'{title} {value}' for title, value in values)}."
+    set_by = f"Every goal: {values[0][1]}." if same else f"{', '.join(f'{title} {value}' for title, value in values)}."
     unit = f" {spec.unit}" if spec.unit else ""
-    allowed = f" Allowed: {spec.range_text}{unit}." if spec.kind in {"int", "float", "modules"} else ""
+    allowed = f" Allowed: {_range_words(spec)}{unit}." if spec.kind in {"int", "float"} else ""
     choices: list[tuple[str, str]] = []
     attrs: dict[str, Any] = {"inputmode": "decimal", "autocomplete": "off"}
     match spec.kind:
