@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote
 
-from brightrun.errors import BrightRunError
+from brightrun.errors import BrightRunError, UnavailableError
 
 Json = dict[str, Any]
 
@@ -27,6 +28,19 @@ class Call:
 
 def without_none(**values: Any) -> Json:
     return {name: value for name, value in values.items() if value is not None}
+
+
+_PASSING = frozenset({502, 503, 504})
+
+
+def passes(error: BrightRunError) -> bool:
+    """Is this a server, or a proxy before it, that is not there now and may be in a moment?"""
+    return isinstance(error, UnavailableError) or (isinstance(error, ApiError) and error.status in _PASSING)
+
+
+def _id(value: str) -> str:
+    """An id as one part of a path, whatever it holds."""
+    return quote(str(value), safe="")
 
 
 def read_answer(call: Call, status: int, body: Any) -> Any:
@@ -64,28 +78,28 @@ def list_datasets(**filters: Any) -> Call:
 
 
 def get_dataset(dataset_id: str) -> Call:
-    return Call("GET", f"/api/datasets/{dataset_id}", pick="dataset")
+    return Call("GET", f"/api/datasets/{_id(dataset_id)}", pick="dataset")
 
 
 def update_dataset(dataset_id: str, **changes: Any) -> Call:
-    return Call("PATCH", f"/api/datasets/{dataset_id}", json=without_none(**changes), pick="dataset")
+    return Call("PATCH", f"/api/datasets/{_id(dataset_id)}", json=without_none(**changes), pick="dataset")
 
 
 def confirm_dataset(dataset_id: str) -> Call:
-    return Call("POST", f"/api/datasets/{dataset_id}/confirm", pick="dataset")
+    return Call("POST", f"/api/datasets/{_id(dataset_id)}/confirm", pick="dataset")
 
 
 def delete_dataset(dataset_id: str) -> Call:
-    return Call("DELETE", f"/api/datasets/{dataset_id}", pick="dataset")
+    return Call("DELETE", f"/api/datasets/{_id(dataset_id)}", pick="dataset")
 
 
 def restore_dataset(dataset_id: str) -> Call:
-    return Call("POST", f"/api/datasets/{dataset_id}/restore", pick="dataset")
+    return Call("POST", f"/api/datasets/{_id(dataset_id)}/restore", pick="dataset")
 
 
 def dataset_upload(dataset_id: str) -> Call:
     """Fresh URLs of an upload that was begun, and what is stored of it."""
-    return Call("GET", f"/api/datasets/{dataset_id}/upload")
+    return Call("GET", f"/api/datasets/{_id(dataset_id)}/upload")
 
 
 # --- jobs -----------------------------------------------------------------------------------------------------------
@@ -105,19 +119,19 @@ def list_jobs(**filters: Any) -> Call:
 
 
 def get_job(job_id: str) -> Call:
-    return Call("GET", f"/api/jobs/{job_id}", pick="job")
+    return Call("GET", f"/api/jobs/{_id(job_id)}", pick="job")
 
 
 def cancel_job(job_id: str, *, reason: str | None = None, note: str | None = None) -> Call:
-    return Call("POST", f"/api/jobs/{job_id}/cancel", json=without_none(reason=reason, note=note), pick="job")
+    return Call("POST", f"/api/jobs/{_id(job_id)}/cancel", json=without_none(reason=reason, note=note), pick="job")
 
 
 def retry_job(job_id: str) -> Call:
-    return Call("POST", f"/api/jobs/{job_id}/retry", pick="job")
+    return Call("POST", f"/api/jobs/{_id(job_id)}/retry", pick="job")
 
 
 def job_metrics(job_id: str, *, points: int | None = None) -> Call:
-    return Call("GET", f"/api/jobs/{job_id}/metrics", params=without_none(points=points))
+    return Call("GET", f"/api/jobs/{_id(job_id)}/metrics", params=without_none(points=points))
 
 
 # --- models ---------------------------------------------------------------------------------------------------------
@@ -128,11 +142,11 @@ def list_models(**filters: Any) -> Call:
 
 
 def get_model(model_id: str) -> Call:
-    return Call("GET", f"/api/models/{model_id}", pick="model")
+    return Call("GET", f"/api/models/{_id(model_id)}", pick="model")
 
 
 def model_download_path(model_id: str) -> str:
-    return f"/api/models/{model_id}/download"
+    return f"/api/models/{_id(model_id)}/download"
 
 
 # --- account --------------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from uuid import uuid4
 
 import httpx2
 
-from brightrun.errors import InvalidInputError, UnavailableError
+from brightrun.errors import BrightRunError, InvalidInputError, UnavailableError
 from brightrun.sdk import calls
 from brightrun.sdk.calls import ApiError, Call, Json, read_answer
 from brightrun.storage.upload_client import UploadTarget, upload_file
@@ -43,7 +43,7 @@ def from_environment(url: str | None, token: str | None) -> tuple[str, str]:
             "No API token: give one with --token or BRIGHTRUN_TOKEN. `brightrun up` prints one, and the page "
             "Settings → API tokens makes others"
         )
-    return url.rstrip("/"), token
+    return url.strip().rstrip("/"), token.strip()
 
 
 class Client:
@@ -113,14 +113,19 @@ class Client:
                         if thing["status"] in settled:
                             return thing
                 _pause(0.2)  # The server ended the stream: it restarts.
-            except (httpx2.TransportError, UnavailableError) as error:
+            except (httpx2.TransportError, BrightRunError) as error:
+                if isinstance(error, BrightRunError) and not calls.passes(error):
+                    raise
                 quiet += 1
                 if quiet > 60:
                     raise UnavailableError(f"{self.url} has not answered for a minute: {error}") from error
                 _pause(1.0)
 
     def download(self, path: str, target: Path, progress: Progress | None = None) -> Path:
-        """Stream an answer into `target`, which appears whole or not at all."""
+        """Stream an answer into `target`, which appears whole or not at all.
+
+        Raises ApiError for a refusal, UnavailableError when the connection breaks off.
+        """
         aside = target.with_name(f".{target.name}.{uuid4().hex}.part")
         try:
             with self._http.stream("GET", path, follow_redirects=True) as response:
@@ -135,6 +140,8 @@ class Client:
                         if progress is not None:
                             progress(done, total)
             aside.replace(target)
+        except httpx2.TransportError as error:
+            raise UnavailableError(f"the download from {self.url} broke off: {error}. Start it again") from error
         finally:
             aside.unlink(missing_ok=True)
         return target
