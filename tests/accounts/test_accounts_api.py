@@ -67,7 +67,7 @@ def test_an_invitation_by_link_works_once(live: Live, owner: Member):
     token = made["link"].rsplit("/", 1)[1]
     join = {"token": token, "name": "New", "password": "a long password"}
     stranger = live.client()
-    assert data(stranger.post("/api/invitations/accept", json=join))["email"] == "new@example.com"
+    assert data(stranger.post("/api/invitations/accept", json=join))["user"]["email"] == "new@example.com"
     assert stranger.post("/api/invitations/accept", json=join).status_code == 401
     members = data(owner.client.get(f"/api/workspaces/{owner.workspace_id}/members"))["items"]
     assert {member["role"] for member in members} == {"owner", "reviewer"}

@@ -160,10 +160,37 @@ def test_a_token_that_does_not_hold_signs_nobody_in(live_oidc: Live, provider: P
     walk(live_oidc, provider)
     provider.claims = lie
     browser, answer = walk(live_oidc, provider)
-    assert answer.status_code in {303, 401, 403}
+    assert answer.status_code in {401, 403}
     assert browser.get("/api/me").status_code == 401
-    if answer.status_code != 303:
-        assert words in answer.text
+    assert words in answer.text
+
+
+def test_an_account_found_by_its_verified_address_keeps_no_way_in_for_whoever_made_it(
+    live_oidc: Live, provider: Provider
+):
+    """Anyone can make an account in somebody's name, and wait for them to come by single sign-on."""
+    attacker = live_oidc.new_workspace()
+    path = f"/api/workspaces/{attacker.workspace_id}/invitations"
+    made = attacker.client.post(path, json={"email": "victim@example.com", "role": "admin"}).json()["data"]
+    body = {"token": made["link"].rsplit("/", 1)[1], "name": "V", "password": "known to the attacker"}
+    live_oidc.client().post("/api/invitations/accept", json=body)
+    planted = live_oidc.client()
+    signin = {"email": "victim@example.com", "password": "known to the attacker"}
+    csrf = {"X-CSRF-Token": planted.post("/api/auth/signin", json=signin).headers["x-csrf-token"]}
+    token = planted.post("/api/tokens", json={"name": "n", "expires_in_days": None}, headers=csrf).json()["data"]
+    provider.claims = {"sub": "the-victim", "email": "victim@example.com"}
+    browser, _answer = walk(live_oidc, provider)
+    assert browser.get("/api/me").json()["data"]["user"]["email"] == "victim@example.com"
+    assert planted.get("/api/me").status_code == 401
+    assert live_oidc.client(token["token"]).get("/api/me").status_code == 401
+    assert live_oidc.client().post("/api/auth/signin", json=signin).status_code == 401
+
+
+def test_a_refusal_of_the_provider_is_shown_on_the_sign_in_page(live_oidc: Live, provider: Provider):
+    _browser, answer = walk(live_oidc, provider, code="", error="access_denied")
+    assert answer.status_code == 401
+    assert "access_denied" in answer.text
+    assert 'name="password"' in answer.text
 
 
 def test_a_token_signed_by_another_key_signs_nobody_in(live_oidc: Live, provider: Provider):
