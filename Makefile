@@ -13,12 +13,15 @@ help: ## what there is
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 22
 
 demo: $(VENV)/.run ## upload, validate, train and prove a small model, end to end
+	@$(PYTHON) hatch_build.py
 	@$(BIN)/brightrun demo
 
 up: $(VENV)/.run ## run BrightRun on this machine
+	@$(PYTHON) hatch_build.py
 	@$(BIN)/brightrun up
 
 test: $(VENV)/.dev ## all tests but the slow ones, with coverage
+	@$(PYTHON) hatch_build.py
 	@$(BIN)/python scripts/ensure_chromium.py
 	@$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m "not slow" --cov --cov-report= -q
 	@$(BIN)/coverage report --format=total | sed 's/^/coverage, percent: /'
@@ -29,7 +32,7 @@ test-slow: $(VENV)/.dev ## kill and soak tests
 
 test-pg16: $(VENV)/.dev ## what touches the database, against PostgreSQL 16 given as DATABASE_URL
 	@$(BIN)/python scripts/with_postgres16.py $(BIN)/pytest -n $(WORKERS) --dist loadgroup -m "not slow and not browser" \
-	  -q tests/db tests/accounts tests/queue tests/datasets
+	  -q tests/db tests/accounts tests/queue tests/datasets tests/models tests/costs tests/notifications tests/test_tenancy.py
 
 check: $(VENV)/.dev ## format, lint, types, import contract, OpenAPI and documentation drift
 	@$(BIN)/ruff format --check -q .

@@ -26,6 +26,7 @@ from brightrun.accounts.schemas import (
     TokenCreated,
     TokenData,
     TokenOut,
+    UserData,
     UserOut,
     WorkspaceCreate,
     WorkspaceData,
@@ -49,7 +50,7 @@ def _member(member: WorkspaceMember, user: User) -> MemberOut:
 
 
 @router.post("/auth/signin", responses=FAILURES)
-async def sign_in(request: Request, response: Response, body: SignIn) -> Success[UserOut]:
+async def sign_in(request: Request, response: Response, body: SignIn) -> Success[UserData]:
     """Start a browser session from a script; answers with the session cookie and `X-CSRF-Token` for later writes."""
     platform = platform_of(request)
     limits = signin_limits(platform, request, body.email)
@@ -59,7 +60,7 @@ async def sign_in(request: Request, response: Response, body: SignIn) -> Success
         session_id = await open_session(session, platform, request, response, user)
     await give_back(platform.db, limits)
     response.headers["X-CSRF-Token"] = csrf_token(platform, str(session_id))
-    return one(UserOut(id=user.id, email=user.email, name=user.name))
+    return one(UserData(user=UserOut(id=user.id, email=user.email, name=user.name)))
 
 
 @router.post("/auth/signout", responses=FAILURES)
@@ -178,13 +179,13 @@ async def invite(ctx: Ctx, workspace_id: UUID, body: InvitationCreate) -> Succes
 
 
 @router.post("/invitations/accept", status_code=201, responses=FAILURES)
-async def accept_invitation(request: Request, body: InvitationAccept) -> Success[UserOut]:
+async def accept_invitation(request: Request, body: InvitationAccept) -> Success[UserData]:
     """Join by an invitation's token: as the invited address' account, or as a new one."""
     platform = platform_of(request)
     await hit(platform.db, link_limits(platform, request, body.token))
     async with platform.db.transaction() as session:
         user, _workspace = await service.join(session, body.token, name=body.name, password=body.password)
-    return one(UserOut(id=user.id, email=user.email, name=user.name))
+    return one(UserData(user=UserOut(id=user.id, email=user.email, name=user.name)))
 
 
 @router.delete("/invitations/{invitation_id}", **needs(Permission.WORKSPACE_MANAGE))

@@ -31,8 +31,17 @@ class Permission(StrEnum):
     COSTS_READ = "costs:read"
 
 
-_VIEWER = frozenset({Permission.WORKSPACE_READ, Permission.DATASETS_READ, Permission.JOBS_READ, Permission.MODELS_READ})
-_REVIEWER = _VIEWER | {Permission.TOKENS_MANAGE}
+_VIEWER = frozenset(
+    {
+        Permission.WORKSPACE_READ,
+        Permission.TOKENS_MANAGE,
+        Permission.DATASETS_READ,
+        Permission.JOBS_READ,
+        Permission.MODELS_READ,
+    }
+)
+# What a reviewer may do beyond a viewer comes with the review of conversations.
+_REVIEWER = _VIEWER
 _TRAINER = _REVIEWER | {
     Permission.DATASETS_WRITE,
     Permission.JOBS_WRITE,

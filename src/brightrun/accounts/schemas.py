@@ -130,6 +130,10 @@ class UserOut(BaseModel):
     name: str
 
 
+class UserData(BaseModel):
+    user: UserOut
+
+
 class Me(BaseModel):
     user: UserOut
     workspace: WorkspaceOut

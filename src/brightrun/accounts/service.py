@@ -7,7 +7,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from brightrun.accounts import repository
-from brightrun.accounts.roles import ALL_SCOPES, PERMISSIONS, Permission, Role, permitted
+from brightrun.accounts.roles import ALL_SCOPES, Permission, Role, permitted
 from brightrun.accounts.signin import Principal, check_password, clean_email, create_user, create_workspace, require
 from brightrun.accounts.tables import ApiToken, Invitation, User, Workspace, WorkspaceMember
 from brightrun.accounts.tokens import API_TOKEN_PREFIX, new_token, token_hash
@@ -260,9 +260,6 @@ async def issue_token(
             f"This token can make tokens for its own workspace, with these scopes only: {listed}", code="scope"
         )
     await assume(session, user_id=principal.user_id, workspace_id=workspace_id)
-    role = await role_in(session, principal, workspace_id)
-    if Permission.TOKENS_MANAGE not in PERMISSIONS[role]:
-        raise ForbiddenError(f"Your role in that workspace, {role.value}, may not have API tokens", code="role")
     row, token = await create_token(
         session,
         user_id=principal.user_id,

@@ -10,7 +10,7 @@ from brightrun.accounts.context import PageCtx, RequestContext, page_needs
 from brightrun.accounts.roles import ALL_SCOPES, PERMISSIONS, Permission, Role
 from brightrun.accounts.schemas import InvitationCreate, MemberUpdate, TokenCreate
 from brightrun.accounts.settings_pages import failure, settings_page
-from brightrun.accounts.tables import ApiToken, Invitation
+from brightrun.accounts.tables import Invitation
 from brightrun.clock import utcnow
 from brightrun.errors import BrightRunError
 from brightrun.web import forms, toasts
@@ -160,10 +160,7 @@ async def tokens_page(ctx: PageCtx, page: PageParams) -> Response:
 
 async def _tokens(ctx: RequestContext, page: Page, **shown: Any) -> Response:
     principal = ctx.principal
-    rows: list[ApiToken] = []
-    total = 0
-    if Permission.TOKENS_MANAGE in principal.permissions:
-        rows, total = await repository.list_api_tokens(ctx.session, principal.workspace_id, principal.user_id, page)
+    rows, total = await repository.list_api_tokens(ctx.session, principal.workspace_id, principal.user_id, page)
     now = utcnow()
     defaults = {"name": "", "scopes": [ALL_SCOPES], "expires_in_days": "90"}
     return settings_page(

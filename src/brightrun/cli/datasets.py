@@ -52,13 +52,18 @@ def list_(
     limit: int = 25,
     status: Annotated[str | None, typer.Option(help="uploading, validating, ready or error.")] = None,
     search: Annotated[str | None, typer.Option(help="Part of the name.")] = None,
+    data_format: Annotated[str | None, typer.Option("--format", help="One format only.")] = None,
+    sort: Annotated[str | None, typer.Option(help="name, -created_at, file_size, …")] = None,
+    deleted: Annotated[bool, typer.Option("--deleted", help="The trash: what `restore` can bring back.")] = False,
     url: UrlOption = None,
     token: TokenOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List datasets, newest first."""
     with connect(url, token) as client:
-        answer = client.datasets.list(page=page, limit=limit, status=status, search=search)
+        answer = client.datasets.list(
+            page=page, limit=limit, status=status, search=search, format=data_format, sort=sort, deleted=deleted or None
+        )
     columns = {
         "id": lambda row: row["id"],
         "name": lambda row: row["name"],

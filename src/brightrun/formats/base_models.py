@@ -99,9 +99,15 @@ def resolve(
         if allow_hub:
             return BaseModel(hub["name"], None, "hub", hub["revision"])
         tried.append(f"the local Hugging Face cache {hub_cache()} (downloads from the hub are switched off)")
+    folder_hint = (
+        "a folder with config.json and safetensors weights"
+        if allow_paths
+        else "the name of a folder with config.json and safetensors weights below the folder of base models "
+        "(BRIGHTRUN_BASE_MODEL_DIR)"
+    )
     raise BaseModelNotFoundError(
-        f"There is no base model called {name!r}. Looked for: {'; '.join(tried)}. Give one of the names above, a "
-        "folder with config.json and safetensors weights, or the id of a model on the hub (org/model)."
+        f"There is no base model called {name!r}. Looked for: {'; '.join(tried)}. Give one of the names above, "
+        f"{folder_hint}, or the id of a model on the hub (org/model)."
     )
 
 

@@ -82,7 +82,7 @@ def get_dataset(dataset_id: str) -> Call:
 
 
 def update_dataset(dataset_id: str, **changes: Any) -> Call:
-    return Call("PATCH", f"/api/datasets/{_id(dataset_id)}", json=without_none(**changes), pick="dataset")
+    return Call("PATCH", f"/api/datasets/{_id(dataset_id)}", json=changes, pick="dataset")
 
 
 def confirm_dataset(dataset_id: str) -> Call:

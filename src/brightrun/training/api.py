@@ -49,7 +49,13 @@ async def estimate_job(ctx: Ctx, body: EstimateIn) -> Success[dict[str, Any]]:
     return one(await service.make_estimate(ctx.session, ctx.settings, body))
 
 
-@router.post("/api/jobs", status_code=201, **_WRITE)
+_CREATE: dict[str, Any] = _WRITE | {
+    "responses": _WRITE["responses"]
+    | {200: {"model": Success[JobData], "description": "The job that this Idempotency-Key has made before"}}
+}
+
+
+@router.post("/api/jobs", status_code=201, **_CREATE)
 async def create_job(
     ctx: Ctx,
     body: JobCreate,
@@ -100,7 +106,10 @@ async def job_stats(ctx: Ctx) -> Success[JobStatsData]:
 
 @router.get("/api/jobs/{job_id}", **_READ)
 async def get_job(ctx: Ctx, job_id: UUID) -> Success[JobData]:
-    return await _one(ctx, await service.get(ctx.session, job_id))
+    """One job with its attempts, its latest metrics and its curves."""
+    job = await job_view(ctx.session, await service.get(ctx.session, job_id))
+    job.series = await _curves(ctx, job_id, points=500)
+    return one(JobData(job=job))
 
 
 @router.get("/api/jobs/{job_id}/metrics", **_READ)
@@ -111,13 +120,17 @@ async def get_metrics(
 ) -> Success[MetricsData]:
     """The curves, thinned so that every stretch keeps its lowest and its highest loss."""
     await service.get(ctx.session, job_id)
+    return one(MetricsData(series=await _curves(ctx, job_id, points=points)))
+
+
+async def _curves(ctx: Ctx, job_id: UUID, *, points: int) -> dict[SeriesKind, SeriesOut]:
     answer = {}
     for kind in SeriesKind:
         rows, total = await series.series(ctx.session, job_id, kind, points=points)
         answer[kind] = SeriesOut(
             points=[PointOut.model_validate(dict(row)) for row in rows], total=total, downsampled=len(rows) < total
         )
-    return one(MetricsData(series=answer))
+    return answer
 
 
 @router.get("/api/jobs/{job_id}/events", **_READ)

@@ -110,7 +110,8 @@ class JobOut(BaseModel):
 
     progress: percent, never goes back. eta_seconds: from the measured rate; null where none is known yet.
     cost_usd: up to now, exact to the second; final_cost_usd once it has ended. promise: the estimate at creation.
-    metrics: the latest point of the curves. cancelling: asked to stop, not stopped yet.
+    metrics: the latest point of the curves. series: the curves, thinned to about 500 points each; null in lists and
+    in answers to writes, and at /metrics with as many points as asked for. cancelling: asked to stop, not stopped yet.
     can: what may be done with it now. attempts: null in lists. waiting_reason: why it has not started.
     train_loss_first, _last: per trained token, over the first and last tenth of the steps. heldout_loss_*: per trained
     token of conversations that training never saw; heldout_conversations, heldout_tokens are their n.
@@ -146,6 +147,7 @@ class JobOut(BaseModel):
     promise: dict[str, Any]
 
     metrics: dict[str, Any] | None
+    series: dict[SeriesKind, "SeriesOut"] | None = None
     training_loss: float | None
     validation_loss: float | None
     tokens_per_s: float | None
