@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import os
 import shutil
@@ -40,6 +41,18 @@ def require_room(folder: Path, size: int, min_free: int, what: str) -> None:
             f"and {min_free:,} are kept free. Free some space and try again.",
             details={"size": size, "free": free, "kept_free": min_free},
         )
+
+
+@contextlib.contextmanager
+def file_lock(path: Path) -> Iterator[None]:
+    """Only one thread of all processes is in here for one `path`, an empty file that stays. A kill lets go of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
 
 
 def fsync_directory(folder: Path) -> None:

@@ -21,6 +21,7 @@ from brightrun.errors import ConflictError, InvalidInputError
 from brightrun.storage.disk import (
     BLOCK,
     disk_faults,
+    file_lock,
     fsync_directory,
     make_directories,
     move_into_place,
@@ -201,16 +202,17 @@ class LocalStore:
         """Let the durable `file` appear as the object. With replace=False the same bytes are welcome again, and
         others are refused: an upload URL that is still valid must not change what was validated."""
         target = self._path(bucket, path)
-        if not replace and target.is_file():
-            present = self.head(bucket, path)
-            if (present.sha256 or sha256_of(target)) != sha256:
-                raise ObjectExistsError(
-                    f"{_named(path)} was uploaded already, with other content. An upload URL stores its object once; "
-                    "create a new dataset for a new file."
-                )
-        with disk_faults(_named(path)):
+        note_path = self._note(bucket, path)
+        # Two bodies at once for one URL: the second one to be whole meets the first as stored.
+        with disk_faults(_named(path)), file_lock(self._info / "locks" / note_path.parent.name):
+            if not replace and target.is_file():
+                present = self.head(bucket, path)
+                if (present.sha256 or sha256_of(target)) != sha256:
+                    raise ObjectExistsError(
+                        f"{_named(path)} was uploaded already, with other content. An upload URL stores its object "
+                        "once; create a new dataset for a new file."
+                    )
             status = file.stat()
-            note_path = self._note(bucket, path)
             note = {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": sha256, "upload_id": upload_id}
             # Before the object: a kill in between leaves a note that fits no file, which `head` does not believe.
             write_whole(note_path, json.dumps(note).encode(), scratch=self._uploads)
