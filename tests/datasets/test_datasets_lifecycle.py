@@ -210,6 +210,23 @@ def test_what_is_stored_is_not_what_was_announced(live: Live, owner: Member) -> 
         assert (again.status_code, again.json()["code"]) == (409, "file_removed")
 
 
+def test_a_faulty_confirmation_is_notified_once_for_each_fault(live: Live, owner: Member) -> None:
+    created = data(announce(owner.client, chat_file(), name="Half a file"))
+    dataset_id = created["dataset"]["id"]
+    for _ in range(2):
+        assert confirm(owner.client, dataset_id).json()["code"] == "upload_incomplete"
+    file = live.settings.data / "objects" / "lora-datasets" / created["storagePath"]
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"{}\n")
+    assert confirm(owner.client, dataset_id).json()["code"] == "size_mismatch"
+    told = data(owner.client.get("/api/notifications"))["items"]
+    assert {(item["type"], item["action_url"]) for item in told} == {("dataset_error", f"/datasets/{dataset_id}")}
+    messages = sorted(item["message"] for item in told)
+    assert len(messages) == 2
+    assert "has not arrived" in messages[0] + messages[1]
+    assert "3 bytes arrived" in messages[0] + messages[1]
+
+
 def test_a_vanished_file_is_told_when_it_is_validated_again(live: Live, owner: Member) -> None:
     dataset = upload_and_validate(owner.client, chat_file())
     (live.settings.data / "objects" / "lora-datasets" / dataset["storage_path"]).unlink()

@@ -141,6 +141,10 @@ def test_unconfirmed_uploads_are_swept_after_a_day(live: Live, owner: Member, sq
     assert get(owner.client, young)["status"] == "uploading"
     assert data(owner.client.get("/api/datasets/stats"))["stats"]["used_bytes"] == len(content)
     assert confirm(owner.client, dataset_id).json()["code"] == "file_removed"
+    as_worker(live, sweeper.sweep_uploads)
+    (told,) = data(owner.client.get("/api/notifications"))["items"]
+    assert (told["type"], told["action_url"]) == ("dataset_error", f"/datasets/{dataset_id}")
+    assert "not confirmed within 24 hours" in told["message"]
 
 
 def test_whoever_goes_on_with_an_upload_is_not_swept(live: Live, owner: Member, sql: Sql) -> None:

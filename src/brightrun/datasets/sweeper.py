@@ -11,7 +11,7 @@ from uuid import UUID
 from brightrun.audit.service import record
 from brightrun.clock import utcnow
 from brightrun.datasets import repository
-from brightrun.datasets.changes import announce
+from brightrun.datasets.changes import announce, notify_ended
 from brightrun.datasets.outcome import finish
 from brightrun.datasets.tables import Dataset, DatasetStatus
 from brightrun.datasets.uploads import KIND, remove_object, request_validation
@@ -108,6 +108,7 @@ async def _expire(platform: Platform, workspace_id: UUID, dataset_id: UUID, *, b
         dataset = await repository.find(session, dataset_id, deleted=True)
         assert dataset is not None
         await announce(session, dataset)
+        await notify_ended(session, dataset, once="upload_expired")
     log.info("unconfirmed upload removed", dataset=str(dataset_id))
 
 

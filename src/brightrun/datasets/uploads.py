@@ -14,7 +14,7 @@ from brightrun.accounts.signin import Principal
 from brightrun.audit.service import record
 from brightrun.clock import utcnow
 from brightrun.datasets import quota, repository
-from brightrun.datasets.changes import announce
+from brightrun.datasets.changes import announce, notify_ended
 from brightrun.datasets.schemas import DatasetCreate, DatasetOut, MultipartOut, UploadData
 from brightrun.datasets.service import get, get_for_update, removed
 from brightrun.datasets.tables import Dataset, DatasetStatus
@@ -228,7 +228,9 @@ async def _set_fault(session: AsyncSession, platform: Platform, dataset: Dataset
         since = DatasetStatus(dataset.status)
         error = fault.error
         if await repository.fail(own, dataset.id, since=since, code=error.code, message=error.message, **values):
-            await announce(own, await get(own, dataset.id, deleted=True, large=False))
+            after = await get(own, dataset.id, deleted=True, large=False)
+            await announce(own, after)
+            await notify_ended(own, after, once=f"confirmation:{after.validation_attempt}:{error.code}")
 
 
 def _refuse_settled(dataset: Dataset) -> None:
