@@ -5,11 +5,11 @@ A setting is documented by its `description`; `docs/reference/settings.md` is ge
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 from platformdirs import user_data_path
-from pydantic import AliasChoices, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from brightrun.errors import ConfigurationError
 
@@ -138,10 +138,22 @@ class Settings(BaseSettings):
     allow_hub: bool = Field(
         default=True, description="May a trainer download a base model that a user names by its hub id?"
     )
+    # NoDecode: a plain comma-separated list, not JSON.
+    pickled_models: Annotated[list[str], NoDecode] = Field(
+        default_factory=list,
+        description="Base models, comma-separated, whose pickled weights (`.bin`) may be loaded, each by the name that "
+        "a job gives (for a hub model with its `@revision`, if it gives one). Pickled files can run any code on this "
+        "machine: name only models whose origin you trust. All others need safetensors.",
+    )
     gpu_catalogue: Path | None = Field(
         default=None, description="Your own GPU catalogue (TOML). Default: the one shipped."
     )
     job_lease_s: float = Field(default=30.0, description="A supervisor must renew its lease on a job within this.")
+
+    @field_validator("pickled_models", mode="before")
+    @classmethod
+    def _from_commas(cls, value: Any) -> Any:
+        return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
 
 
 @lru_cache(maxsize=1)

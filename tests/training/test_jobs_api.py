@@ -1,6 +1,7 @@
 """Jobs over real HTTP, without a worker: what is created, refused, listed, cancelled."""
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -8,6 +9,7 @@ import pytest
 from job_steps import AddDataset, data, events, get, start, started
 
 from brightrun.accounts.roles import Role
+from brightrun.settings import Settings
 from live import Live, Member
 
 
@@ -77,6 +79,41 @@ def test_what_cannot_run_is_refused_before_it_is_queued(
     assert answer.status_code == status, answer.text
     assert field in answer.json()["details"]
     assert data(trainer_owner.client.get("/api/jobs"))["total"] == 0
+
+
+def test_pickled_weights_are_refused_until_the_setting_names_their_model(
+    quiet: Live, trainer_owner: Member, dataset_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "pickled"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"architectures": ["LlamaForCausalLM"], "model_type": "llama"}')
+    (folder / "pytorch_model.bin").write_bytes(b"a pickle")
+    monkeypatch.setattr(quiet.settings, "base_model_dir", tmp_path)
+
+    def offered() -> dict[str, Any]:
+        models = data(trainer_owner.client.get("/api/training/options"))["base_models"]
+        found: dict[str, Any] = next(model for model in models if model["name"] == "pickled")
+        return found
+
+    monkeypatch.setattr(quiet.settings, "pickled_models", ["another"])
+    refused = start(trainer_owner, dataset_id, base_model="pickled")
+    assert refused.status_code == 400
+    (reason,) = refused.json()["details"]["base_model"]
+    assert "pytorch_model.bin" in reason
+    assert "BRIGHTRUN_PICKLED_MODELS" in reason
+    assert (offered()["usable"], offered()["reason"]) == (False, reason)
+    assert data(trainer_owner.client.get("/api/jobs"))["total"] == 0
+
+    monkeypatch.setattr(quiet.settings, "pickled_models", ["another", "pickled"])
+    assert offered()["usable"]
+    job_id = started(trainer_owner, dataset_id, base_model="pickled")["id"]
+    assert data(trainer_owner.client.post(f"/api/jobs/{job_id}/cancel"))["job"]["status"] == "cancelled"
+
+
+def test_models_with_pickled_weights_are_listed_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Settings().pickled_models == []
+    monkeypatch.setenv("BRIGHTRUN_PICKLED_MODELS", "own/one, org/two@v1,")
+    assert Settings().pickled_models == ["own/one", "org/two@v1"]
 
 
 def test_a_waiting_job_is_cancelled_at_once_and_again_without_harm(trainer_owner: Member, dataset_id: str) -> None:

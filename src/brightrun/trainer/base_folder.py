@@ -43,19 +43,33 @@ def _folder(ref: BaseModelRef, *, allow_hub: bool) -> Path:
         return Path(ref.folder)
     name = ref.name if ref.revision is None else f"{ref.name}@{ref.revision}"
     model = base_models.resolve(name, allow_hub=allow_hub, allow_paths=False)
-    return model.folder if model.folder is not None else _fetch(ref.name, ref.revision)
+    return model.folder if model.folder is not None else _fetch(ref)
 
 
-def _fetch(name: str, revision: str | None) -> Path:
+def _fetch(ref: BaseModelRef) -> Path:
+    """Safetensors if the model has them; its pickled weights only without those, and only where they are allowed."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     patterns = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
     try:
-        return Path(str(snapshot_download(name, revision=revision, allow_patterns=patterns)))
+        folder = Path(str(snapshot_download(ref.name, revision=ref.revision, allow_patterns=patterns)))
+        safe = any(folder.glob("*.safetensors"))
+        if ref.allow_pickle and not safe:
+            # By the commit, which is the folder's name, so that all files are of one.
+            snapshot_download(ref.name, revision=folder.name, allow_patterns=["*.bin"])
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         raise bad_configuration(
-            f"Cannot fetch the base model {name} from the hub: {error}",
+            f"Cannot fetch the base model {ref.name} from the hub: {error}",
             code="base_model_fetch",
             advice="Check the name, the network and your access to the model; or give a local folder.",
         ) from error
+    if not safe and not ref.allow_pickle:
+        raise bad_configuration(
+            f"The base model {ref.name} has no safetensors weights on the hub. Pickled weights can run any code when "
+            "they are loaded: they are refused unless they are allowed for this model.",
+            code="pickled_weights_refused",
+            advice="Choose a model with safetensors; or, if you trust its origin, add its name to the setting "
+            "BRIGHTRUN_PICKLED_MODELS (with `brightrun trainer prepare`: --allow-pickle).",
+        )
+    return folder

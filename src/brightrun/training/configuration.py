@@ -3,12 +3,14 @@
 import asyncio
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from brightrun.errors import ConflictError, InvalidInputError
 from brightrun.formats import base_models, hyperparameters
+from brightrun.formats.base_models import ModelFacts, UnsafeModelError
 from brightrun.formats.hyperparameters import HyperparameterError, Hyperparameters
 from brightrun.settings import Settings
 from brightrun.training.catalogue import GpuEntry, load_catalogue
@@ -78,14 +80,35 @@ def configure(
     return Configuration(preset.id, values, typed, gpu, count, rules)
 
 
+def may_be_pickled(settings: Settings, name: str) -> bool:
+    """Whether the pickled weights of this base model are allowed here.
+
+    By the very name that a job gives: `org/model` does not allow `org/model@refs/pr/1`, which anyone can put there.
+    """
+    return name in settings.pickled_models
+
+
+def inspect_base_model(settings: Settings, name: str, folder: Path) -> ModelFacts:
+    """Raises UnsafeModelError for pickled weights that are not allowed, ModelFolderError for an unusable folder."""
+    try:
+        return base_models.inspect_folder(folder, allow_pickle=may_be_pickled(settings, name))
+    except UnsafeModelError as error:
+        raise UnsafeModelError(
+            f"{error} Whoever runs this installation allows them by adding {name} to the setting "
+            "BRIGHTRUN_PICKLED_MODELS, for the server and the workers."
+        ) from error
+
+
 async def check_base_model(settings: Settings, name: str) -> None:
-    """Raises InvalidInputError that says where was looked when nothing has this name."""
+    """Raises InvalidInputError: nothing has this name (it says where was looked), or what has it cannot be used."""
 
     def look() -> None:
         # A path from a user would be a way to read the server's disk: only names are taken.
-        base_models.resolve(
+        model = base_models.resolve(
             name, base_model_dir=settings.base_model_dir, allow_hub=settings.allow_hub, allow_paths=False
         )
+        if model.folder is not None:
+            inspect_base_model(settings, name, model.folder)
 
     try:
         await asyncio.to_thread(look)

@@ -8,7 +8,7 @@ from brightrun.formats import base_models, hyperparameters
 from brightrun.formats.base_models import BaseModel, ModelFolderError
 from brightrun.settings import Settings
 from brightrun.training.catalogue import load_catalogue
-from brightrun.training.configuration import DEFAULT_BASE_MODEL
+from brightrun.training.configuration import DEFAULT_BASE_MODEL, inspect_base_model
 from brightrun.training.executors.devices import local_gpus
 
 _EXPLANATIONS = {
@@ -59,17 +59,17 @@ def training_options(settings: Settings) -> dict[str, Any]:
         ],
         "local_gpus": [{"index": gpu.index, "name": gpu.name, "memory_mib": gpu.memory_mib} for gpu in local_gpus()],
         "default_base_model": DEFAULT_BASE_MODEL,
-        "base_models": [_model(model) for model in base_models.list_available(settings.base_model_dir)],
+        "base_models": [_model(settings, model) for model in base_models.list_available(settings.base_model_dir)],
         "hub_allowed": settings.allow_hub,
     }
 
 
-def _model(model: BaseModel) -> dict[str, Any]:
+def _model(settings: Settings, model: BaseModel) -> dict[str, Any]:
     """A model that cannot be used is listed with the reason, not left out."""
     answer: dict[str, Any] = {"name": model.name, "kind": model.kind, "usable": True, "reason": None}
     assert model.folder is not None  # `list_available` names only what is on the disk
     try:
-        facts = base_models.inspect_folder(model.folder)
+        facts = inspect_base_model(settings, model.name, model.folder)
     except (ModelFolderError, OSError) as error:
         return answer | {"usable": False, "reason": str(error)}
     return answer | {

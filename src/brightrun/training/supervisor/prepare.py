@@ -67,8 +67,11 @@ def _answer(arguments: dict[str, Any]) -> dict[str, Any]:
         prepare_run(**arguments)
     except HyperparameterError as error:
         return _failed("bad_configuration", error)
-    except (base_models.ModelFolderError, RunDirectoryError) as error:
-        return _failed("base_model_unusable" if isinstance(error, base_models.ModelFolderError) else "bug", error)
+    except RunDirectoryError as error:
+        unusable = isinstance(error.__cause__, base_models.ModelFolderError)
+        return _failed("base_model_unusable" if unusable else "bug", error)
+    except base_models.ModelFolderError as error:
+        return _failed("base_model_unusable", error)
     except OSError as error:
         code = "disk_full" if error.errno in {28, 122} else "disk"  # ENOSPC, EDQUOT
         return _failed(code, error, retry=True)

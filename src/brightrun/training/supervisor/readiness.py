@@ -10,6 +10,7 @@ from brightrun.errors import BrightRunError, NotFoundError, StorageFullError, Un
 from brightrun.formats.run import RUN_FILE, RunConfig, read_run
 from brightrun.platform import Platform
 from brightrun.storage import Bucket
+from brightrun.training.configuration import may_be_pickled
 from brightrun.training.supervisor.prepare import PreparationError, prepare, remove_leftovers
 from brightrun.training.tables import TrainingJob
 
@@ -89,6 +90,7 @@ def _arguments(platform: Platform, job: TrainingJob, dataset: Dataset, file: Pat
         "data_format": dataset.format or "auto",
         "base_model_dir": str(settings.base_model_dir.absolute()) if settings.base_model_dir is not None else None,
         "allow_hub": settings.allow_hub,
+        "allow_pickle": may_be_pickled(settings, job.base_model),
         "run_id": str(job.id),
         "hash_cache": str(platform.runs_dir / ".base_model_hashes.json"),
     }
