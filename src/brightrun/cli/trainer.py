@@ -1,5 +1,6 @@
 """`brightrun trainer prepare`: a run directory without server or database."""
 
+import shutil
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -55,6 +56,11 @@ def prepare(
         print(f"brightrun: {error}", file=sys.stderr)
         raise typer.Exit(2) from None
     split = config.split
+    if split.train_records == 0:
+        # Never held out by the split, which leaves a conversation to train on: the file has none that can be read.
+        shutil.rmtree(out)
+        print(f"brightrun: {_why_nothing_to_train_on(dataset, data_format)}", file=sys.stderr)
+        raise typer.Exit(2)
     print(
         f"{out}: {split.train_records} records of {split.train_conversations} conversations to train on, "
         f"{split.heldout_records} of {len(split.heldout_ids)} held out",
@@ -63,3 +69,13 @@ def prepare(
     for rule in config.rules_fired:
         print(f"  {rule}", file=sys.stderr)
     print(f"run it: python -m brightrun.trainer {out}", file=sys.stderr)
+
+
+def _why_nothing_to_train_on(dataset: Path, data_format: str) -> str:
+    from brightrun.formats.issues import Issue
+    from brightrun.formats.reader import read_records
+
+    found = [item for item in read_records(dataset, data_format) if isinstance(item, Issue)]
+    first = next((issue for issue in found if issue.severity == "error"), next(iter(found), None))
+    why = f" Line {first.line}: {first.message} {first.suggestion}" if first else ""
+    return f"{dataset} has no record to train on, so no run directory was made.{why}"
