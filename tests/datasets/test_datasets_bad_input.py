@@ -197,7 +197,7 @@ def test_unknown_filters_and_sorts_are_told(owner: Member) -> None:
     ):
         answer = owner.client.get("/api/datasets", params=query)
         assert (answer.status_code, list(answer.json()["details"])) == (400, [field]), query
-    assert owner.client.get("/api/datasets/not-an-id").status_code == 400
+    assert owner.client.get("/api/datasets/not-an-id").status_code == 404
 
 
 def test_a_report_is_asked_for_too_early(owner: Member) -> None:

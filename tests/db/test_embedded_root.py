@@ -118,8 +118,10 @@ def test_under_private_parents_data_and_binaries_go_elsewhere_and_nothing_change
 
 
 def test_where_the_account_can_go_everything_stays_in_place_and_nothing_changes(place: Path) -> None:
-    data = place / "data"
-    data.mkdir(mode=0o755)
+    data = place / "open" / "data"
+    data.mkdir(parents=True)
+    for folder in (data.parent, data):
+        folder.chmod(0o755)
     before = states_up_to_the_root(data, Binaries.of_wheel(18).directory)
     with on_system(data) as postgres:
         assert postgres.cluster == data / "postgres" / "cluster"

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from waiting import eventually
+
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -60,3 +62,8 @@ def visit(
         yield made
     finally:
         context.close()
+
+
+def wait_until(page: Page, expression: str, *, within: float = 30.0) -> None:
+    """Wait until a JavaScript expression is true. `wait_for_function` evals in the page, which our CSP refuses."""
+    eventually(expression, lambda: page.evaluate(expression), within=within)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser_kit import Visit, chromium, visit
+from browser_kit import Visit, chromium, visit, wait_until
 from playwright.sync_api import Browser, expect
 
 from brightrun.web.assets import asset
@@ -122,7 +122,7 @@ def test_the_event_stream_of_the_server_is_understood(signed_in: Visit, owner: M
     page.evaluate(LISTEN, asset("js/sse.js"))
     made = owner.client.post("/api/datasets", json={"name": "live", "file_name": "a.jsonl", "file_size": 10})
     assert made.status_code == 201
-    page.wait_for_function("window.heard.length > 0 && window.ids.length > 0")
+    wait_until(page, "window.heard.length > 0 && window.ids.length > 0")
     event = page.evaluate("window.heard[0]")
     assert event["topic"] == "datasets"
     assert event["kind"] == event["name"]

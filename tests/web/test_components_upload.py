@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser_kit import Visit, chromium, visit
+from browser_kit import Visit, chromium, visit, wait_until
 from fake_uploads import PART
 from gallery_app import Backend, build, serve
 from playwright.sync_api import Browser, expect
@@ -97,7 +97,7 @@ def test_expired_addresses_are_renewed(panel: Visit, backend: Backend, file: Pat
     choose(panel, file)
     start(panel)
     expect(panel.page.locator("p[data-upload-note]")).to_contain_text("of 589.9 KB")
-    panel.page.wait_for_function("document.querySelector('[data-upload-progress]').value > 0.3")
+    wait_until(panel.page, "document.querySelector('[data-upload-progress]').value > 0.3")
 
     def expire() -> None:
         backend.uploads.generation += 1
@@ -116,7 +116,7 @@ def test_parts_go_in_parallel_and_resume_sends_none_again(
     uploads.hold_after = 3
     choose(panel, file)
     start(panel)
-    panel.page.wait_for_function("document.querySelector('[data-upload-progress]').value > 0.3")
+    wait_until(panel.page, "document.querySelector('[data-upload-progress]').value > 0.3")
     panel.page.get_by_role("button", name="Pause").click()
     expect(panel.page.locator("p[data-upload-note]")).to_have_text(re.compile(r"^Paused at .* of 589\.9 KB\.$"))
     kept = dict(uploads.stored)
@@ -140,7 +140,7 @@ def test_after_a_reload_the_same_file_goes_on(panel: Visit, backend: Backend, fi
     uploads.hold_after = 4
     choose(panel, file)
     start(panel)
-    panel.page.wait_for_function("document.querySelector('[data-upload-progress]').value > 0.4")
+    wait_until(panel.page, "document.querySelector('[data-upload-progress]').value > 0.4")
     panel.page.on("dialog", lambda dialog: dialog.accept())
     panel.page.reload()
     expect(panel.page.locator("p[data-upload-note]")).to_contain_text("was interrupted. Choose the same file again")
@@ -166,7 +166,7 @@ def test_a_file_that_arrived_before_the_reload_is_only_confirmed(
     uploads.hold_confirm = True
     choose(panel, file)
     start(panel)
-    panel.page.wait_for_function("document.querySelector('[data-upload-progress]').value === 1")
+    wait_until(panel.page, "document.querySelector('[data-upload-progress]').value === 1")
     backend.wait_for(lambda: uploads.whole is not None)
     panel.page.on("dialog", lambda dialog: dialog.accept())
     panel.page.reload()
@@ -184,10 +184,10 @@ def test_cancel_deletes_the_dataset_and_forgets_the_file(panel: Visit, backend: 
     backend.uploads.hold_after = 2
     choose(panel, file)
     start(panel)
-    panel.page.wait_for_function("document.querySelector('[data-upload-progress]').value > 0.2")
+    wait_until(panel.page, "document.querySelector('[data-upload-progress]').value > 0.2")
     panel.page.get_by_role("button", name="Cancel upload").click()
     expect(panel.page.locator("[data-dropzone]")).to_be_visible()
-    panel.page.wait_for_function("Object.keys(localStorage).length === 0")
+    wait_until(panel.page, "Object.keys(localStorage).length === 0")
     assert backend.uploads.deleted == 1
     backend.on_loop(backend.uploads.release.set)
 
