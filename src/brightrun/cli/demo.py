@@ -36,8 +36,10 @@ def demo(
     as_json: Annotated[bool, typer.Option("--json", help="End with one line of JSON on stdout.")] = False,
 ) -> None:
     """Upload, validate, train and prove a small model, end to end. Exit 0 only when all of it worked."""
-    # A stop asked for politely is a stop like Ctrl-C: what was started is stopped first.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A stop asked for politely is a stop like Ctrl-C: what was started is stopped first. SIGINT too, because a shell
+    # starts what runs in its background with SIGINT ignored.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.default_int_handler)
     directory = (data or _new_directory()).absolute()
     talk = Talk(sys.stderr if as_json else sys.stdout)
     try:
