@@ -12,6 +12,8 @@ from fake_uploads import PART
 from gallery_app import Backend, build, serve
 from playwright.sync_api import Browser, expect
 
+from waiting import eventually
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import hatch_build
 
@@ -234,9 +236,8 @@ def test_a_dropped_file_is_taken_and_two_are_not(panel: Visit) -> None:
       send("drop");
       return over && !zone.hasAttribute("data-over");
     }"""
-    panel.page.wait_for_selector("html.js")
-    panel.page.wait_for_selector(".u-wrap")
-    assert panel.page.evaluate(drop, ["a.jsonl", "b.jsonl"])
+    # Asked again until the module listens.
+    eventually("two files dropped", lambda: panel.page.evaluate(drop, ["a.jsonl", "b.jsonl"]))
     expect(panel.page.locator("p[data-upload-note]")).to_contain_text("One file at a time")
     assert panel.page.evaluate(drop, ["a.jsonl"])
     expect(panel.page.locator("[data-upload-name]")).to_have_text("a.jsonl")
