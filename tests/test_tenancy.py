@@ -10,15 +10,23 @@ from uuid import UUID, uuid4
 
 import httpx2
 import pytest
+from sqlalchemy import select
 
 from brightrun.accounts.roles import PERMISSIONS, Permission, Role
+from brightrun.db.session import Database
+from brightrun.ids import uuid7
+from brightrun.models.tables import ModelArtifact
+from brightrun.notifications import NotificationType, notify
+from brightrun.notifications.tables import Notification
 from datasets.dataset_steps import upload_and_validate
 from live import Live, Member
+from waiting import eventually
 
 CONVERSATIONS = b"".join(
     b'{"messages":[{"role":"user","content":"Question %d"},{"role":"assistant","content":"Answer %d"}]}\n' % (n, n)
     for n in range(4)
 )
+SECRETS = ("secret dataset", "secret model", "secret notification")
 Operation = tuple[str, str, dict[str, Any]]
 METHODS = {"get", "post", "put", "patch", "delete"}
 # Streams that do not end by themselves; asked with a token that may not, they answer at once.
@@ -90,7 +98,7 @@ def test_each_role_may_exactly_what_the_table_says(live: Live, role: Role):
             assert answer.json()["code"] == "role"
 
 
-def things_of(owner: Member) -> dict[str, str]:
+def things_of(live: Live, owner: Member) -> dict[str, str]:
     """One of everything that has an id, in the owner's workspace: path parameter → id."""
     ids = {"workspace_id": str(owner.workspace_id), "user_id": str(owner.user_id)}
     made = owner.client.post("/api/tokens", json={"name": "t", "scopes": ["*"]}).json()["data"]
@@ -104,17 +112,55 @@ def things_of(owner: Member) -> dict[str, str]:
     # Cancelled at once: nothing here needs it to train.
     owner.client.post(f"/api/jobs/{job['id']}/cancel", json={})
     ids["job_id"] = job["id"]
+    path = f"/api/jobs/{job['id']}"
+    eventually("cancelled", lambda: owner.client.get(path).json()["data"]["job"]["status"] == "cancelled")
+    ids["model_id"], ids["notification_id"] = map(str, add_model_and_notification(live, owner, ids))
     return ids
+
+
+def add_model_and_notification(live: Live, owner: Member, ids: dict[str, str]) -> tuple[UUID, UUID]:
+    """What only the worker makes, as it leaves them, without training a model for it. (model, notification)"""
+
+    async def add(database: Database) -> tuple[UUID, UUID]:
+        async with database.transaction(workspace_id=owner.workspace_id) as session:
+            model = ModelArtifact(
+                id=uuid7(), workspace_id=owner.workspace_id, job_id=UUID(ids["job_id"]),
+                dataset_id=UUID(ids["dataset_id"]), name="secret model", version="1.0.0", version_number=1,
+                storage_bucket="lora-models", storage_path=f"{owner.workspace_id}/models/{ids['job_id']}",
+                files=[{"name": "README.md", "size": 3, "sha256": "0" * 64, "crc32": 0}], size_bytes=3,
+                base_model={"name": "tiny-random", "kind": "builtin", "revision": None, "sha256": None},
+                quality_metrics={}, training_summary={}, configuration={},
+            )  # fmt: skip
+            session.add(model)
+            await session.flush()
+            key = f"test:{model.id}"
+            await notify(
+                session, type=NotificationType.SYSTEM, title="secret notification", message="secret", dedupe_key=key
+            )
+            told = await session.scalar(select(Notification.id).where(Notification.dedupe_key == key))
+            assert told is not None
+            return model.id, told
+
+    made: tuple[UUID, UUID] = live.run(add)
+    return made
+
+
+def parameters_of(path: str) -> list[str]:
+    return re.findall(r"\{([^}:]+)", path)
 
 
 def test_another_workspace_finds_nothing_through_any_route(live: Live):
     owner, other = live.new_workspace("First"), live.new_workspace("Second")
-    ids = things_of(owner)
+    ids = things_of(live, owner)
+    unwalked = {name for _method, path, _operation in operations(live) for name in parameters_of(path)} - set(ids)
+    assert not unwalked, f"things_of makes nothing for {unwalked}: the walk below would ask for ids that nobody has"
     before = snapshot(owner, ids)
+    for name in SECRETS:
+        assert name in str(before), f"the owner does not see the {name}: that nobody else does would prove nothing"
     for method, path, operation in operations(live):
         if "x-permission" not in operation:
             continue
-        parameters = re.findall(r"\{([^}:]+)", path)
+        parameters = parameters_of(path)
         answer = ask(other.client, method, fill(path, ids))
         owned = [name for name in parameters if name in ids]
         if owned:
@@ -126,15 +172,16 @@ def test_another_workspace_finds_nothing_through_any_route(live: Live):
         for name, value in ids.items():
             # Echoing the id that was asked for is no leak; anything else of the first workspace is.
             assert name in owned or value not in answer.text, f"{method} {path} shows {name} of another workspace"
-        assert "secret dataset" not in answer.text
+        for name in SECRETS:
+            assert name not in answer.text, f"{method} {path} shows the {name}"
     assert snapshot(owner, ids) == before, "somebody of another workspace changed something"
 
 
 def test_a_foreign_id_answers_exactly_as_an_absent_one(live: Live):
     owner, other = live.new_workspace("First"), live.new_workspace("Second")
-    ids = things_of(owner)
+    ids = things_of(live, owner)
     for method, path, operation in operations(live):
-        parameters = [name for name in re.findall(r"\{([^}:]+)", path) if name in ids]
+        parameters = [name for name in parameters_of(path) if name in ids]
         if "x-permission" not in operation or not parameters:
             continue
         absent = {name: str(UUID(int=uuid4().int)) for name in ids}
@@ -145,10 +192,22 @@ def test_a_foreign_id_answers_exactly_as_an_absent_one(live: Live):
 
 
 def snapshot(owner: Member, ids: dict[str, str]) -> dict[str, Any]:
+    """What the owner sees of it all; not what a worker may still be adding to by itself."""
+    workspace = f"/api/workspaces/{ids['workspace_id']}"
     paths = {
         "dataset": f"/api/datasets/{ids['dataset_id']}",
-        "workspace": f"/api/workspaces/{ids['workspace_id']}",
-        "members": f"/api/workspaces/{ids['workspace_id']}/members",
-        "invitations": f"/api/workspaces/{ids['workspace_id']}/invitations",
+        "model": f"/api/models/{ids['model_id']}",
+        "job": f"/api/jobs/{ids['job_id']}",
+        "notifications": "/api/notifications",
+        "workspace": workspace,
+        "members": f"{workspace}/members",
+        "invitations": f"{workspace}/invitations",
     }
-    return {name: owner.client.get(path).json() for name, path in paths.items()}
+    seen: dict[str, Any] = {}
+    for name, path in paths.items():
+        answer = owner.client.get(path)
+        assert answer.status_code == 200, f"the owner's own {name}: {answer.text}"
+        seen[name] = answer.json()["data"]
+    seen["job"] = {name: seen["job"]["job"][name] for name in ("id", "name", "status")}
+    seen["notifications"] = [told for told in seen["notifications"]["items"] if told["id"] == ids["notification_id"]]
+    return seen
