@@ -10,6 +10,7 @@ upload goes on and the hash matches; with twenty parallel uploads of 20 MB the l
 import argparse
 import hashlib
 import json
+import multiprocessing
 import os
 import platform
 import shutil
@@ -20,7 +21,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -203,11 +204,11 @@ def crowd(up: Up, client: Client, folder: Path) -> dict[str, Any]:
     reader = threading.Thread(target=browse)
     for _warm in range(5):
         session.get("/datasets").raise_for_status()
-    reader.start()
-    started = time.perf_counter()
-    with ThreadPoolExecutor(20) as pool:
-        list(pool.map(lambda made: upload_file(source, UploadTarget.from_json(made), parallel=1), targets))
-    seconds = time.perf_counter() - started
+    # In a process of its own: twenty uploading threads here would slow the clock that measures the page.
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        pool.submit(os.getpid).result()
+        reader.start()
+        seconds = pool.submit(_send_all, source, targets).result()
     done.set()
     reader.join()
     if statuses != {200}:
@@ -219,6 +220,14 @@ def crowd(up: Up, client: Client, folder: Path) -> dict[str, Any]:
         "page_p50_ms": statistics.median(latencies),
         "page_p95_ms": latencies[int(len(latencies) * 0.95)],
     }
+
+
+def _send_all(source: Path, targets: list[dict[str, Any]]) -> float:
+    """Seconds that all uploads together take."""
+    started = time.perf_counter()
+    with ThreadPoolExecutor(20) as pool:
+        list(pool.map(lambda made: upload_file(source, UploadTarget.from_json(made), parallel=1), targets))
+    return time.perf_counter() - started
 
 
 def signed_in(up: Up) -> httpx2.Client:

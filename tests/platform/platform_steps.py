@@ -47,7 +47,10 @@ def put_parts(multipart: dict[str, Any], content: bytes) -> None:
     """Every missing part, then the completion."""
     for part in multipart["parts"]:
         start = (part["number"] - 1) * multipart["part_size"]
-        sent = httpx2.put(part["url"], content=content[start : start + part["size"]], timeout=60)
+        piece = content[start : start + part["size"]]
+        sent = httpx2.put(part["url"], content=piece, timeout=60)
+        if sent.status_code >= 500:
+            sent = httpx2.put(part["url"], content=piece, timeout=60)  # As our own client does.
         assert sent.is_success, sent.text
     completed = httpx2.post(multipart["complete_url"], timeout=60)
     assert completed.status_code == 200, completed.text

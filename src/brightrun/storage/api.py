@@ -5,6 +5,9 @@ only with local storage; completing and asking for the status of a multipart upl
 """
 
 import asyncio
+import os
+import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -35,6 +38,18 @@ DRAIN_S = 20.0
 
 # Bodies have their own threads: uploads that wait for a slow disk must not hold up what the server's other threads do.
 _disk = ThreadPoolExecutor(max_workers=8, thread_name_prefix="storage")
+
+
+def _step_back() -> None:
+    """This thread lets the event loop go first, so that pages answer while twenty uploads keep every core busy."""
+    if sys.platform == "linux":  # Elsewhere a priority is the process's, not the thread's.
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+
+
+# Hashing and copying take a core each.
+_hashing = ThreadPoolExecutor(
+    max_workers=os.cpu_count() or 2, thread_name_prefix="storage-hash", initializer=_step_back
+)
 
 T = TypeVar("T")
 
@@ -177,13 +192,13 @@ async def _stream_in(request: Request, place: Incoming) -> None:
             if held >= BATCH_BYTES:
                 if writing is not None:
                     await writing
-                writing = loop.run_in_executor(_disk, place.write, b"".join(batch))
+                writing = loop.run_in_executor(_hashing, place.write, b"".join(batch))
                 batch, held = [], 0
         if writing is not None:
             await writing
         writing = None
         if batch:
-            await _on_disk(place.write, b"".join(batch))
+            await loop.run_in_executor(_hashing, place.write, b"".join(batch))
     finally:
         # The file must not be closed under a write, whatever ended the stream.
         if writing is not None and not writing.done():
