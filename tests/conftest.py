@@ -23,11 +23,9 @@ from brightrun.db.embedded import EmbeddedPostgres
 from brightrun.db.migrate import migrate
 from brightrun.db.roles import DatabaseUrls, as_sqlalchemy, derive_urls, libpq
 from brightrun.db.session import Database
-from brightrun.settings import Settings
+from installation import TEST_SECRET, make_settings
 from live import Live, Member, live_server
 
-TEST_SECRET = b"the tests' secret key"
-ROLE_PREFIX = "brtest"
 OWNER = "brtest_owner"
 OWNER_PASSWORD = "owner"
 
@@ -75,10 +73,6 @@ def postgres_admin(shared_directory: Path) -> Iterator[str]:
         server.stop()
         if not server.is_running():
             shutil.rmtree(data, ignore_errors=True)
-
-
-def make_settings(**values: object) -> Settings:
-    return Settings(database_role_prefix=ROLE_PREFIX, **values)  # type: ignore[arg-type]
 
 
 @contextmanager

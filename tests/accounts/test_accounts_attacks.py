@@ -13,7 +13,7 @@ import pytest
 from brightrun.accounts.roles import Role
 from brightrun.db.roles import libpq
 from brightrun.ids import uuid7
-from conftest import TEST_SECRET, make_settings
+from installation import TEST_SECRET, make_settings
 from live import Live, Member, live_server
 
 PASSWORD = "a long password"

@@ -15,7 +15,7 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
-from conftest import TEST_SECRET, make_settings
+from installation import TEST_SECRET, make_settings
 from live import Live, live_server
 
 

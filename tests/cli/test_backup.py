@@ -27,7 +27,7 @@ from brightrun.db.migrate import migrate
 from brightrun.db.roles import DatabaseUrls, as_sqlalchemy, derive_urls, libpq
 from brightrun.errors import ConflictError
 from brightrun.ids import uuid7
-from conftest import TEST_SECRET, make_settings
+from installation import TEST_SECRET, make_settings
 from up_process import Up
 from waiting import eventually
 

@@ -11,7 +11,7 @@ import pytest
 from brightrun.cli.main import COMMANDS
 from brightrun.errors import ConfigurationError
 from brightrun.platform import load_secret
-from conftest import make_settings
+from installation import make_settings
 
 
 def run(

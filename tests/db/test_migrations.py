@@ -16,7 +16,7 @@ from psycopg import sql
 from brightrun.db.migrate import alembic_config, current_revision, head_revision, migrate
 from brightrun.db.roles import DatabaseUrls, as_sqlalchemy, derive_urls, libpq
 from brightrun.ids import uuid7
-from conftest import TEST_SECRET, make_settings
+from installation import TEST_SECRET, make_settings
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
