@@ -80,7 +80,9 @@ def test_twelve_kills_at_random_moments_change_nothing(same_run: Run, finished: 
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=rng.uniform(0.1, 8))
         else:  # soon after it has got on
-            same_run.until_step(process, 1, after_seq=seq)
+            # It may end before it says another step: all that was left was to finish.
+            with contextlib.suppress(AssertionError):
+                same_run.until_step(process, 1, after_seq=seq)
         process.kill()
         process.wait()
         (same_run.path / "events.jsonl").touch()
