@@ -83,6 +83,7 @@ def test_twelve_kills_at_random_moments_change_nothing(same_run: Run, finished: 
             # It may end before it says another step: all that was left was to finish.
             with contextlib.suppress(AssertionError):
                 same_run.until_step(process, 1, after_seq=seq)
+            assert process.poll() in {None, 0}, "it ended by itself, and not by finishing"
         process.kill()
         process.wait()
         (same_run.path / "events.jsonl").touch()
