@@ -1,6 +1,7 @@
 """Jobs from their creation to their end: real trainers, supervised through a real database."""
 
 import math
+from itertools import groupby
 from typing import Any
 
 from job_steps import adviser_file, data, ended, events, get, started
@@ -65,13 +66,32 @@ def test_divergence_fails_with_advice_and_the_log_as_evidence(working: Any) -> N
 
 
 def test_live_pages_hear_of_every_stage(working: Any) -> None:
+    """By the events themselves: a page that asks for the job after each may find it further on already."""
+    from brightrun.sdk import Client
+
+    dataset_id = working.dataset()
+    heard: list[dict[str, Any]] = []
+    with Client(working.live.url, working.member.token) as client, client.events("jobs") as stream:
+        job_id = started(working.member, dataset_id)["id"]
+        for event in stream:
+            heard.append(event["data"]["payload"])
+            assert heard[-1]["id"] == job_id
+            if heard[-1]["status"] in {"completed", "failed", "cancelled"}:
+                break
+    assert heard[-1]["status"] == "completed"
+    stages = [stage for stage, _ in groupby(job["stage"] for job in heard) if stage is not None]
+    assert stages == ["preprocessing", "model_loading", "training", "finalizing"]
+    progress = [job["progress"] for job in heard]
+    assert progress == sorted(progress), "it never goes back"
+
+
+def test_whoever_waits_sees_the_job_change_and_end(working: Any) -> None:
     from brightrun.sdk import Client
 
     job_id = started(working.member, working.dataset())["id"]
-    seen: list[tuple[str, str | None, float]] = []
+    seen: list[dict[str, Any]] = []
     with Client(working.live.url, working.member.token) as client:
-        client.jobs.wait(job_id, lambda job: seen.append((job["status"], job["stage"], job["progress"])))
-    assert seen[-1][0] == "completed"
-    assert {stage for _, stage, _ in seen} >= {"training", "finalizing"}
-    progress = [share for _, _, share in seen]
+        job = client.jobs.wait(job_id, seen.append)
+    assert job["status"] == seen[-1]["status"] == "completed"
+    progress = [shown["progress"] for shown in seen]
     assert progress == sorted(progress), "it never goes back"

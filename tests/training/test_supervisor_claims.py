@@ -16,6 +16,7 @@ from brightrun.clock import utcnow
 from brightrun.db.roles import DatabaseUrls
 from brightrun.db.session import Database
 from brightrun.platform import Platform
+from brightrun.queue.events.tables import Event
 from brightrun.settings import Settings
 from brightrun.storage import open_store
 from brightrun.training.supervisor import claims
@@ -161,3 +162,25 @@ async def test_reading_the_same_events_twice_changes_nothing_and_a_repeated_step
         lines = select(func.count()).select_from(JobEvent).where(JobEvent.job_id == found.job_id)
         assert await session.scalar(lines.where(JobEvent.source == "trainer")) == 2
     assert (await row(platform, found)).checkpoint_step == 2
+
+
+async def test_every_stage_is_told_when_all_of_them_are_read_at_once(
+    own: tuple[Live, DatabaseUrls], platform: Platform, add_dataset: AddDataset
+) -> None:
+    """A slow supervisor, or a run shorter than its tick."""
+    _, (found,) = await asyncio.to_thread(jobs, own[0], add_dataset, 1)
+    stages = ["preprocessing", "model_loading", "training", "finalizing"]
+    said = [
+        {"seq": number, "time": "2030-01-01T00:00:00Z", "type": "stage", "stage": stage, "fraction": fraction}
+        for number, (stage, fraction) in enumerate(((stage, part) for stage in stages for part in (0.0, 1.0)), start=1)
+    ]
+    async with platform.db.transaction(workspace_id=found.workspace_id) as session:
+        job = await session.get_one(TrainingJob, found.job_id)
+        assert await ingest(session, job, said, Pace())
+    async with platform.db.transaction(workspace_id=found.workspace_id) as session:
+        told = select(Event.payload["stage"].astext, Event.payload["progress"].as_float()).where(
+            Event.topic == f"job:{found.job_id}", Event.payload["stage"].astext.is_not(None)
+        )
+        assert [tuple(row) for row in await session.execute(told.order_by(Event.id))] == [
+            ("preprocessing", 0.0), ("model_loading", 2.0), ("training", 10.0), ("finalizing", 95.0),
+        ]  # fmt: skip

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from brightrun.clock import utcnow
 from brightrun.ids import uuid7
 from brightrun.logs import get_logger
+from brightrun.training.changes import announce
 from brightrun.training.supervisor.progress import Pace, overall
 from brightrun.training.supervisor.tail import readable
 from brightrun.training.tables import EventSource, JobEvent, JobStage, MetricsPoint, SeriesKind, TrainingJob
@@ -23,8 +24,12 @@ _LONGEST_TEXT = 4000
 
 
 async def ingest(session: AsyncSession, job: TrainingJob, events: list[dict[str, Any]], pace: Pace) -> bool:
-    """Write events into their tables and onto the job's row, which is locked. True when status or stage changed."""
-    before = job.stage
+    """Write events into their tables and onto the job's row, which is locked. True when the stage changed.
+
+    Each stage is announced as it begins, also when the next one follows in the same events: a stage may well be shorter
+    than the time between two readings, and a live page hears of every one.
+    """
+    before = known = job.stage
     points: dict[tuple[str, int], dict[str, Any]] = {}
     lines: list[dict[str, Any]] = []
     for event in events:
@@ -56,6 +61,9 @@ async def ingest(session: AsyncSession, job: TrainingJob, events: list[dict[str,
                 lines.append(_line(job, event, at, "failed", str(event.get("message", "")), level="error"))
             case other:
                 log.warning("an event of a kind that this version does not know", job=str(job.id), type=other)
+        if job.stage != known:
+            known = job.stage
+            await announce(session, job)
     if pace.seconds_per_step is not None and job.total_steps:
         job.estimated_completion_at = pace.end(job.total_steps)
     await _write_points(session, list(points.values()))
