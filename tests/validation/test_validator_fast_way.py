@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from brightrun.formats import lines, typed
+from brightrun.formats.records import Record
 from brightrun.validation import Report, validate, validator
+from brightrun.validation.checks import Remark
 
 U, A = {"role": "user", "content": "Which clay?"}, {"role": "assistant", "content": "Stoneware."}
 
@@ -107,12 +109,38 @@ def reports(data: bytes, block: int, **options: Any) -> tuple[Report, Report, in
     return fast, general, sum(taken)
 
 
+class Keeper:
+    """A check that keeps what it is shown."""
+
+    names = ("keeper",)
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+
+    def look(self, record: Record) -> list[Remark]:
+        self.records.append(record)
+        return []
+
+
 @settings(max_examples=250)
 @given(damaged_lines(), st.sampled_from([16, 700, 3000]), st.sampled_from(["structure", "default"]), st.booleans())
 def test_both_ways_give_the_same_report(case: tuple[str, bytes], block: int, checks: Any, estimate: bool) -> None:
     name, data = case
     fast, general, _ = reports(data, block, checks=checks, estimate_tokens=estimate, format=name, max_issues=None)
     assert fast == general
+
+
+@settings(max_examples=100)
+@given(damaged_lines(), st.sampled_from([16, 700, 3000]))
+def test_checks_are_shown_the_same_records_both_ways(case: tuple[str, bytes], block: int) -> None:
+    name, data = case
+    seen: list[list[Record]] = []
+    for hurry in (True, False):
+        keeper = Keeper()
+        with patch.object(lines, "BLOCK_BYTES", block), patch.object(validator._Run, "may_hurry", lambda self: hurry):  # noqa: B023
+            validate(io.BytesIO(data), format=name, record_checks=[keeper])
+        seen.append(keeper.records)
+    assert seen[0] == seen[1]
 
 
 @pytest.mark.parametrize("name", MAKERS)

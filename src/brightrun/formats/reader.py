@@ -129,7 +129,8 @@ class RecordReader:
 
     def _tally_run(self, run: CleanRun) -> None:
         size = len(run.rows)
-        self._next_index = max(self.objects, self._next_index) + size
+        run.first_index = max(self.objects, self._next_index)
+        self._next_index = run.first_index + size
         self.objects += size
         self._records += size
         if run.repeats and not self.history_repeats:

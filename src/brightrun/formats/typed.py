@@ -11,9 +11,12 @@ from typing import Annotated, Any, Literal, NamedTuple, cast
 
 import msgspec
 
+from brightrun.formats.decode import decode
 from brightrun.formats.lines import Block, Line, lines_of
 from brightrun.formats.names import FormatId
+from brightrun.formats.records import Message, Record, Role
 from brightrun.formats.texts import may_be_cut_off, suspicious_braces, suspicious_bytes, suspicious_text
+from brightrun.formats.v4 import scaffold_of
 
 Text = Annotated[str, msgspec.Meta(min_length=1)]
 
@@ -30,6 +33,8 @@ class Turn(msgspec.Struct, gc=False):
     text: None = None
     refusal: None = None
     messages: None = None
+    name: None = None
+    tool_call_id: None = None
 
 
 class PairRow(msgspec.Struct, gc=False):
@@ -42,6 +47,8 @@ class PairRow(msgspec.Struct, gc=False):
     conversation_history: list[Turn] = []
     turn_number: int | None = None
     id: Text | None = None
+    conversation_metadata: msgspec.Raw = msgspec.Raw()
+    training_metadata: msgspec.Raw = msgspec.Raw()
 
 
 class ChatRow(msgspec.Struct, gc=False):
@@ -77,17 +84,23 @@ class CleanRun:
     """Rows of consecutive lines without any finding.
 
     first_line: 1-based; offset: of its first byte. counted: one a row. repeats: numbers of the rows whose history
-    ends with the current input.
+    ends with the current input. first_index: of the first row among the file's records; the reader sets it.
     """
 
-    __slots__ = ("_data", "_starts", "counted", "first_line", "offset", "repeats", "rows")
+    __slots__ = ("_data", "_starts", "counted", "first_index", "first_line", "offset", "repeats", "rows")
 
     def __init__(
         self, first_line: int, offset: int, data: bytes, rows: list[Row], counted: list[Counted], repeats: list[int]
     ) -> None:
         self.first_line, self.offset, self._data = first_line, offset, data
         self.rows, self.counted, self.repeats = rows, counted, repeats
+        self.first_index = 0
         self._starts: list[int] | None = None
+
+    def records(self) -> Iterator[Record]:
+        """The rows as the general reader would have normalised them."""
+        for number, row in enumerate(self.rows):
+            yield record_of(row, self.first_index + number, self.first_line + number, self.offset_of(number))
 
     def offset_of(self, number: int) -> int:
         """The first byte of a row, in the file. Rarely wanted, so found only then."""
@@ -180,6 +193,28 @@ def messages_of(row: Row) -> list[tuple[str, str]]:
                 ("user", row.current_user_input),
                 ("assistant", row.target_response),
             ]
+
+
+def record_of(row: Row, index: int, line: int, byte_offset: int) -> Record:
+    """The record of a row; equal to what the general reader makes of the same line."""
+    said = messages_of(row)
+    messages = [Message(cast(Role, role), content, role == "assistant") for role, content in said]
+    scaffold = None
+    if isinstance(row, PairRow):
+        for message in messages[:-1]:
+            message.trained = False
+        scaffold = scaffold_of(
+            {
+                "conversation_metadata": _decoded(row.conversation_metadata),
+                "training_metadata": _decoded(row.training_metadata),
+            },
+            None,
+        )
+    return Record(conversation_of(row) or f"record-{index}", index, line, byte_offset, messages, scaffold=scaffold)
+
+
+def _decoded(raw: msgspec.Raw) -> Any:
+    return decode(bytes(raw)) if raw else None
 
 
 def id_of(row: Row) -> tuple[str, str] | None:

@@ -72,7 +72,7 @@ def read_pair(pair: dict[str, Any], reading: Reading, conversation_id: str | Non
             messages.append(Message(role="assistant", content=target, trained=True))
             _check_turn_number(pair, messages, reading, path)
             check_order(messages, reading, join_path(path, "conversation_history"))
-            scaffold = _scaffold(pair, reading.conversation)
+            scaffold = scaffold_of(pair, reading.conversation)
             reading.add(messages, conversation_id=conversation, path=path, scaffold=scaffold)
 
 
@@ -136,7 +136,7 @@ def _check_turn_number(pair: dict[str, Any], messages: list[Message], reading: R
     return spoken
 
 
-def _scaffold(pair: dict[str, Any], conversation: dict[str, Any] | None) -> Scaffold | None:
+def scaffold_of(pair: dict[str, Any], conversation: dict[str, Any] | None) -> Scaffold | None:
     """Keys first, names where there is no key; from the pair, else from its conversation."""
     own = pair.get("conversation_metadata")
     above = (conversation or {}).get("scaffolding")

@@ -1,20 +1,12 @@
 """Finds records that stand in the file twice, by id or word for word. Keeps at most 64 bytes for each of the two."""
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from brightrun.formats.reading import Reading
 from brightrun.formats.records import Message, Record
 from brightrun.formats.typed import Row, id_of, messages_of
+from brightrun.validation.checks import Remark
 from brightrun.validation.seen import SeenMap
-
-
-class Remark(NamedTuple):
-    """What to report about a record."""
-
-    code: str
-    path: str
-    message: str
 
 
 class Duplicates:

@@ -1,5 +1,6 @@
 """The result of a validation, as the command line prints it and the API answers it."""
 
+from bisect import insort
 from typing import Any
 
 import msgspec
@@ -55,7 +56,7 @@ class Report(msgspec.Struct):
 
 
 class IssueLog:
-    """Counts every issue, hands every issue on, keeps the first ones of each severity.
+    """Counts every issue and keeps the first ones of each severity, by line.
 
     max_issues: how many are kept; None keeps all.
     """
@@ -65,14 +66,22 @@ class IssueLog:
         self._kept: dict[str, list[tuple[int, int, Issue]]] = {"error": [], "warning": [], "info": []}
         self.by_code: dict[str, int] = {}
         self.totals = {"error": 0, "warning": 0, "info": 0}
+        self._count = 0
 
     def add(self, issue: Issue) -> None:
-        """Count an issue and keep it while there is room."""
+        """Count an issue, and keep it where it is among the first of its severity. They may come in any order."""
         self.by_code[issue.code] = self.by_code.get(issue.code, 0) + 1
         self.totals[issue.severity] += 1
-        kept = self._kept[issue.severity]
-        if self._limit is None or len(kept) < self._limit:
-            kept.append((issue.line, sum(self.totals.values()), issue))
+        self._count += 1
+        kept, entry = self._kept[issue.severity], (issue.line, self._count, issue)
+        if self._limit is None:
+            kept.append(entry)
+        elif not kept or kept[-1] < entry:
+            if len(kept) < self._limit:
+                kept.append(entry)
+        else:
+            insort(kept, entry)
+            del kept[self._limit :]
 
     def kept(self) -> list[Issue]:
         """At most `max_issues`, in file order. Errors have precedence: many infos never hide one."""

@@ -1,46 +1,26 @@
 """Validates a training file in one pass: everything that is wrong, each fault at its place, in bounded memory."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import BinaryIO, get_args
 
-from brightrun.formats.issues import Issue
+from brightrun.formats.issues import Issue, make_issue
 from brightrun.formats.lines import MAX_RECORD_BYTES
 from brightrun.formats.names import format_id
 from brightrun.formats.reader import RecordReader, Source
-from brightrun.formats.reading import Reading
+from brightrun.formats.reading import Reading, join_path
+from brightrun.formats.records import Record
 from brightrun.formats.typed import CleanRun
-from brightrun.validation.duplicates import Duplicates, Remark
+from brightrun.validation.checks import Checks, ComparingCheck, RecordCheck, Remark
+from brightrun.validation.duplicates import Duplicates
+from brightrun.validation.levels import checks_of, looked_for
 from brightrun.validation.report import ESTIMATE, IssueLog, Report
+from brightrun.validation.reread import Rereader
+from brightrun.validation.spool import IssueSpool
 from brightrun.validation.statistics import CountTokens, Statistics, WordEstimate
 
-Checks = Literal["structure", "default", "full"]
 MAX_ISSUES = 1_000
-
-# What each level looks for, in words that a report can show.
-STRUCTURE_CHECKS = (
-    "file",
-    "json",
-    "format",
-    "fields",
-    "roles",
-    "tool_calls",
-    "declared_counts",
-    "turn_numbers",
-    "texts",
-)
-COMPARING_CHECKS = ("duplicate_ids", "exact_duplicates")
-FULL_CHECKS = (
-    "near_duplicates",
-    "repeated_openings",
-    "refusals",
-    "language_mix",
-    "reply_lengths",
-    "personal_data",
-    "secrets",
-)
-MODEL_CHECKS = ("chat_template", "truncation")
 
 
 class ValidationCancelled(Exception):
@@ -61,15 +41,19 @@ def validate(
     count_tokens: CountTokens | None = None,
     tokens_source: str | None = None,
     estimate_tokens: bool = False,
+    record_checks: Sequence[RecordCheck] = (),
+    comparing_checks: Sequence[ComparingCheck] = (),
+    reopen: Callable[[], BinaryIO] | None = None,
 ) -> Report:
     """Check a training file and add it up.
 
     source: a path, or a binary stream at its beginning. format: `auto`, or the format that the file must have.
-    checks: `structure` compares no records; `default` also finds duplicates; `full` asks for everything there is, and
-    the report names what this version does not look for yet. issue_sink: gets every issue, in file order within each
-    record; the report keeps `max_issues` (None: all). progress: called with the bytes read. cancelled: asked after
-    every block. count_tokens with its label tokens_source (`exact:<model>`): exact counts; without it,
-    estimate_tokens: words × 1.3.
+    checks: `structure` compares no records; `default` also finds duplicates; `full` looks for everything.
+    issue_sink: gets every issue in file order, when the file is over; the report keeps `max_issues` (None: all).
+    progress: called with the bytes read. cancelled: asked after every block. count_tokens with its label tokens_source
+    (`exact:<model>`): exact counts; without it, estimate_tokens: words × 1.3. record_checks, comparing_checks: run
+    beside those of the level (those that need a model, for instance). reopen: gives the bytes of a source that is a
+    stream once more, from the beginning and able to seek, for checks that look at two records again to be sure.
 
     Raises UnknownFormatError, ValidationCancelled, OSError when the file cannot be read, ValueError for a level of
     checks that does not exist or for a count without its label.
@@ -88,16 +72,38 @@ def validate(
 
     counter = count_tokens or (WordEstimate.count if estimate_tokens else None)
     reader = RecordReader(source, format, max_record_bytes=max_record_bytes, texts=True, on_bytes=on_bytes)
-    run = _Run(reader, checks, counter, IssueLog(max_issues), issue_sink)
-    for item in reader.items(run.may_hurry):
-        if isinstance(item, CleanRun):
-            run.take_run(item)
-        else:
-            run.take(item)
+    level = checks_of(checks)
+    run = _Run(
+        reader,
+        checks,
+        counter,
+        IssueLog(max_issues),
+        IssueSpool() if issue_sink is not None else None,
+        (*level.record, *record_checks),
+        (*level.comparing, *comparing_checks),
+    )
+    try:
+        for item in reader.items(run.may_hurry):
+            if isinstance(item, CleanRun):
+                run.take_run(item)
+            else:
+                run.take(item)
+        run.compare(_opener(source, reopen), max_record_bytes)
+        if run.spool is not None and issue_sink is not None:
+            run.spool.drain(issue_sink)
+    finally:
+        if run.spool is not None:
+            run.spool.close()
     if file_name is None:
         file_name = Path(source).name if isinstance(source, str | os.PathLike) else ""
     label = tokens_source if count_tokens else ESTIMATE if estimate_tokens else None
     return run.report(file_name, label)
+
+
+def _opener(source: Source, reopen: Callable[[], BinaryIO] | None) -> Callable[[], BinaryIO] | None:
+    if isinstance(source, str | os.PathLike):
+        return lambda: Path(source).open("rb")
+    return reopen
 
 
 class _Run:
@@ -109,9 +115,13 @@ class _Run:
         checks: Checks,
         count_tokens: CountTokens | None,
         log: IssueLog,
-        sink: Callable[[Issue], None] | None,
+        spool: IssueSpool | None,
+        record_checks: Sequence[RecordCheck],
+        comparing_checks: Sequence[ComparingCheck],
     ) -> None:
-        self._reader, self._checks, self._log, self._sink = reader, checks, log, sink
+        self._reader, self._checks, self._log, self.spool = reader, checks, log, spool
+        self._record_checks, self._comparing_checks = record_checks, comparing_checks
+        self._looks = bool(record_checks or comparing_checks)
         self._count_tokens = count_tokens
         self._statistics: Statistics | None = None
         self._compares = checks != "structure"
@@ -131,9 +141,12 @@ class _Run:
     def take(self, reading: Reading) -> None:
         """Count one reading and compare it with those before."""
         statistics = self.statistics
+        if self._looks:
+            for record in reading.records:
+                reading.issues += self._look(record)
         if self._compares and reading.is_record:
-            self._report(reading, self._duplicates.of_reading(reading))
-        self._hand_on(reading)
+            _report(reading, self._duplicates.of_reading(reading))
+        self._hand_on(reading.issues)
         for pair in reading.null_targets:
             statistics.add_null_target(pair)
         for record in reading.records:
@@ -146,23 +159,48 @@ class _Run:
     def take_run(self, run: CleanRun) -> None:
         """Count rows without findings of their own, and compare them with those before."""
         self.statistics.add_run(run)
-        if not self._compares:
+        if self._looks:
+            for record, row in zip(run.records(), run.rows, strict=True):
+                issues = self._look(record)
+                if self._compares and (remarks := self._duplicates.of_row(record.line, row)):
+                    issues += (_issue(remark, record.line, record.byte_offset) for remark in remarks)
+                self._hand_on(issues)
+        elif self._compares:
+            for number, row in enumerate(run.rows):
+                if remarks := self._duplicates.of_row(run.first_line + number, row):
+                    line, offset = run.first_line + number, run.offset_of(number)
+                    self._hand_on(_issue(remark, line, offset) for remark in remarks)
+
+    def compare(self, opens: Callable[[], BinaryIO] | None, max_record_bytes: int) -> None:
+        """What can be said now that every record was seen. opens: gives the file again; None where it cannot be."""
+        detection = self._reader.detection
+        if detection is None or not self._comparing_checks:
             return
-        for number, row in enumerate(run.rows):
-            if remarks := self._duplicates.of_row(run.first_line + number, row):
-                reading = Reading(run.first_line + number, run.offset_of(number), "", 0)
-                self._report(reading, remarks)
-                self._hand_on(reading)
+        reread = None if opens is None else Rereader(opens, detection, max_record_bytes)
+        try:
+            for check in self._comparing_checks:
+                for line, offset, path, remark in check.finish(reread):
+                    self._hand_on([_issue(remark, line, offset, path)])
+        finally:
+            if reread is not None:
+                reread.close()
 
-    def _report(self, reading: Reading, remarks: list[Remark]) -> None:
-        for remark in remarks:
-            reading.report(remark.code, remark.path, remark.message)
+    def _look(self, record: Record) -> list[Issue]:
+        """Let the checks see a record; what they say about it at once."""
+        issues = [
+            _issue(remark, record.line, record.byte_offset, record.path)
+            for check in self._record_checks
+            for remark in check.look(record)
+        ]
+        for check in self._comparing_checks:
+            check.look(record)
+        return issues
 
-    def _hand_on(self, reading: Reading) -> None:
-        for issue in reading.issues:
+    def _hand_on(self, issues: Iterable[Issue]) -> None:
+        for issue in issues:
             self._log.add(issue)
-            if self._sink is not None:
-                self._sink(issue)
+            if self.spool is not None:
+                self.spool.add(issue)
 
     def report(self, file_name: str, tokens_source: str | None) -> Report:
         """The finished report."""
@@ -174,7 +212,9 @@ class _Run:
             tokens = WordEstimate.tokens(tokens)
             per_turn = None if per_turn is None else WordEstimate.tokens(per_turn)
         conversations = statistics.conversations
-        run, skipped = _looked_for(self._checks, readable=detection.format is not None)
+        run, skipped = looked_for(
+            self._checks, (*self._record_checks, *self._comparing_checks), readable=detection.format is not None
+        )
         issues = log.kept()
         return Report(
             file=file_name,
@@ -203,11 +243,20 @@ class _Run:
         )
 
 
-def _looked_for(checks: Checks, *, readable: bool) -> tuple[list[str], list[str]]:
-    """Names of the checks that were run, and of those that were not."""
-    everything = (*STRUCTURE_CHECKS, *COMPARING_CHECKS, *FULL_CHECKS, *MODEL_CHECKS)
-    if not readable:
-        run: tuple[str, ...] = ("file", "format")
-    else:
-        run = STRUCTURE_CHECKS if checks == "structure" else (*STRUCTURE_CHECKS, *COMPARING_CHECKS)
-    return list(run), [name for name in everything if name not in run]
+def _report(reading: Reading, remarks: list[Remark]) -> None:
+    for remark in remarks:
+        reading.report(remark.code, remark.path, remark.message)
+
+
+def _issue(remark: Remark, line: int, byte_offset: int, path: str = "") -> Issue:
+    """path: of the record, before the remark's own."""
+    return make_issue(
+        remark.code,
+        remark.message,
+        line=line,
+        byte_offset=byte_offset,
+        path=join_path(path, remark.path),
+        excerpt=remark.excerpt,
+        suggestion=remark.suggestion,
+        fixable=remark.fixable,
+    )
