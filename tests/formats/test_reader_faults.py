@@ -127,7 +127,7 @@ CORPUS: dict[str, tuple[bytes, list[tuple[int, str, str]]]] = {
     ),
     "a part without text": (
         chat({"role": "user", "content": [{"type": "text"}]}, A),
-        [(2, "messages[0].content[0]", "wrong_type")],
+        [(2, "messages[0].content[0].text", "missing_field")],
     ),
     "no assistant": (chat(U), [(2, "messages", "no_assistant_turn")]),
     "all weights zero": (chat(U, {**A, "weight": 0}), [(2, "messages", "all_weights_zero")]),
@@ -159,7 +159,7 @@ CORPUS: dict[str, tuple[bytes, list[tuple[int, str, str]]]] = {
     ),
     "tools as text": (chat(U, A, tools="nope"), [(2, "tools", "invalid_tools")]),
     # sharegpt
-    "sharegpt without value": (sharegpt(H, {"from": "gpt"}), [(2, "conversations[1].content", "missing_field")]),
+    "sharegpt without value": (sharegpt(H, {"from": "gpt"}), [(2, "conversations[1].value", "missing_field")]),
     "sharegpt unknown speaker": (
         sharegpt(H, {"from": "narrator", "value": "x"}),
         [(2, "conversations[1].from", "unknown_role")],
@@ -192,7 +192,7 @@ CORPUS: dict[str, tuple[bytes, list[tuple[int, str, str]]]] = {
     ),
     "v4 history ends with another question": (
         v4(conversation_history=[{"role": "user", "content": "y"}], turn_number=3),
-        [(2, "conversation_history[0]", "history_input_differs"), (2, "conversation_history[2]", "role_order")],
+        [(2, "conversation_history[0]", "history_input_differs")],
     ),
     "v4 turn number": (v4(turn_number=6), [(2, "turn_number", "turn_number_gap")]),
     "v4 header counts wrong": (
@@ -256,7 +256,7 @@ CORPUS: dict[str, tuple[bytes, list[tuple[int, str, str]]]] = {
         chat(U, {**A, "content": "Yes.<|im_end|>"}),
         [(2, "messages[1].content", "special_token_in_text")],
     ),
-    "a lone backslash": (chat(U, {**A, "content": "She said \\"}), [(2, "messages[1]", "text_cut_off")]),
+    "a lone backslash": (chat(U, {**A, "content": "She said \\"}), [(2, "messages[1].content", "text_cut_off")]),
     "a dangling sentence": (
         v4(target_response="Stoneware is a good choice here. It keeps its shape on the wheel, and it forgives the"),
         [(2, "target_response", "text_cut_off")],

@@ -50,10 +50,22 @@ ODD = st.none() | st.booleans() | st.integers(-1, 3) | TEXTS | st.just([]) | st.
 ROLES = st.sampled_from(["user", "assistant", "system", "human", "tool", "User", "?"])
 TURN = st.fixed_dictionaries(
     {"role": ROLES | ODD, "content": TEXTS | ODD},
-    optional={"weight": ODD, "tool_calls": ODD, "function_call": ODD, "name": ODD, "from": ROLES, "value": TEXTS},
+    optional={
+        "weight": ODD,
+        "tool_calls": ODD,
+        "function_call": ODD,
+        "name": ODD,
+        "from": ROLES,
+        "value": TEXTS,
+        "turn": st.integers(0, 4) | ODD,
+        "turn_number": st.integers(0, 4) | ODD,
+    },
 )
 GOOD_TURNS = st.integers(0, 5).map(lambda n: [U, A] * n)
-LISTS = st.lists(TURN | ODD, max_size=4) | GOOD_TURNS | ODD
+NUMBERED = st.lists(st.integers(0, 5), min_size=2, max_size=6).map(
+    lambda ns: [{**(U, A)[place % 2], "turn": number} for place, number in enumerate(ns)]
+)
+LISTS = st.lists(TURN | ODD, max_size=4) | GOOD_TURNS | NUMBERED | ODD
 FIELDS = st.sampled_from(
     [
         *("id", "conversation_id", "turn_number", "system_prompt", "current_user_input", "target_response", "tools"),

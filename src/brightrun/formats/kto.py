@@ -2,43 +2,45 @@
 
 from typing import Any
 
-from brightrun.formats.alpaca import alpaca_prompt
-from brightrun.formats.messages import check_chat, read_messages, read_tools
-from brightrun.formats.prompt_completion import read_side
-from brightrun.formats.reading import Reading, json_type, shown, take_own_id, take_text
-from brightrun.formats.records import Message
+from brightrun.formats.alpaca import alpaca_prompt, read_answer
+from brightrun.formats.dialogue import Part, check_chat, messages_of
+from brightrun.formats.messages import read_messages
+from brightrun.formats.prompt_completion import read_side, read_system
+from brightrun.formats.reading import Reading, json_type, shown, take_own_id
+from brightrun.formats.tool_calls import read_tools
 
 _LIST_KEYS = ("messages", "conversations")
 
 
 def read_kto(obj: dict[str, Any], reading: Reading) -> None:
     """One judged answer. Only the last answer is what the label speaks of, and only it is flagged as trained."""
-    key, messages = _chat(obj, reading)
+    key, parts = _chat(obj, reading)
     label = _label(obj, reading)
     tools = read_tools(obj.get("tools"), reading)
-    if reading.has_failed() or messages is None or label is None:
+    if reading.has_failed() or parts is None or label is None:
         return
-    check_chat(messages, reading, key)
-    if reading.has_failed():
-        return
-    last = max(number for number, message in enumerate(messages) if message.role == "assistant")
+    messages = messages_of(parts)
+    last = max((number for number, message in enumerate(messages) if message.role == "assistant"), default=None)
     for number, message in enumerate(messages):
         message.trained = number == last
+    check_chat(parts, reading, key)
+    if reading.has_failed():
+        return
     reading.add(messages, conversation_id=take_own_id(obj, reading), kind="kto", label=label, tools=tools)
 
 
-def _chat(obj: dict[str, Any], reading: Reading) -> tuple[str, list[Message] | None]:
+def _chat(obj: dict[str, Any], reading: Reading) -> tuple[str, list[Part] | None]:
     for key in _LIST_KEYS:
         if key in obj:
-            return key, read_messages(obj[key], reading, key)
+            return key, [read_system(obj, reading), Part(read_messages(obj[key], reading, key), key, obj[key])]
     if "instruction" in obj:
-        prompt, output = alpaca_prompt(obj, reading), take_text(obj, "output", reading)
-        if prompt is None or output is None:
-            return "output", None
-        return "output", [*prompt, Message(role="assistant", content=output, trained=True)]
+        asked, output = alpaca_prompt(obj, reading), read_answer(obj, "output", reading)
+        return "output", None if asked is None or output is None else [*asked, output]
+    key = "response" if "response" in obj and "completion" not in obj else "completion"
+    system = read_system(obj, reading)
     prompt = read_side(obj, "prompt", reading, role="user")
-    answer = read_side(obj, "completion", reading, role="assistant")
-    return "completion", None if prompt is None or answer is None else [*prompt, *answer]
+    answer = read_side(obj, key, reading, role="assistant")
+    return key, None if prompt is None or answer is None else [system, prompt, answer]
 
 
 def _label(obj: dict[str, Any], reading: Reading) -> bool | None:

@@ -2,17 +2,20 @@
 
 from typing import Any
 
-from brightrun.formats.messages import check_chat, read_messages, read_tools
-from brightrun.formats.reading import Reading, take_own_id
+from brightrun.formats.dialogue import Part, check_chat
+from brightrun.formats.messages import read_messages
+from brightrun.formats.reading import Reading, likely_field, take_own_id
+from brightrun.formats.tool_calls import read_tools
 
 
 def read_openai(obj: dict[str, Any], reading: Reading) -> None:
     """One conversation. Assistant messages with `weight` 0 are context."""
     if "messages" not in obj:
-        reading.report("missing_field", "messages", "`messages` is missing.")
+        advice = likely_field(obj, "messages") or 'Add `messages`: [{"role": "user", "content": …}, …].'
+        reading.report("missing_field", "messages", "`messages` is missing.", suggestion=advice)
         return
     messages = read_messages(obj["messages"], reading, "messages")
-    check_chat(messages, reading, "messages")
+    check_chat([Part(messages, "messages", obj["messages"])], reading, "messages")
     tools_key = "functions" if "functions" in obj and "tools" not in obj else "tools"
     tools = read_tools(obj.get(tools_key), reading, tools_key)
     if reading.has_failed():

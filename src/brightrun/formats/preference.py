@@ -4,13 +4,16 @@ import re
 from typing import Any
 
 from brightrun.formats.alpaca import alpaca_prompt
-from brightrun.formats.messages import check_order, read_messages, read_tools
-from brightrun.formats.prompt_completion import read_side
-from brightrun.formats.reading import Reading, json_type, take_own_id
+from brightrun.formats.dialogue import Part, check_answers, check_end, check_order, messages_of
+from brightrun.formats.messages import read_messages
+from brightrun.formats.prompt_completion import read_side, read_system
+from brightrun.formats.reading import Reading, likely_field, take_own_id
 from brightrun.formats.records import Message
+from brightrun.formats.tool_calls import read_tools
 
 _HH_TURN = re.compile(r"(?:^|\n\n)(Human|Assistant): ?")
 _PROMPT_LISTS = ("messages", "conversations")
+_PROMPT_TEXTS = ("prompt", "question")
 
 
 def read_preference(obj: dict[str, Any], reading: Reading) -> None:
@@ -18,66 +21,81 @@ def read_preference(obj: dict[str, Any], reading: Reading) -> None:
     openai = "preferred_output" in obj or "non_preferred_output" in obj
     keys = ("preferred_output", "non_preferred_output") if openai else ("chosen", "rejected")
     chosen, rejected = (_answer(obj, key, reading) for key in keys)
-    prompt, tools_of = _prompt(obj, reading), obj.get("input") if openai else obj
+    parts = _prompt(obj, reading)
+    tools_of, tools_path = (obj.get("input"), "input.tools") if openai else (obj, "tools")
+    tools = read_tools(tools_of.get("tools"), reading, tools_path) if isinstance(tools_of, dict) else None
     if reading.has_failed() or chosen is None or rejected is None:
         return
+    prompt = messages_of(parts)
     chosen, rejected = _without_prompt(prompt, chosen), _without_prompt(prompt, rejected)
     if not prompt:
-        prompt, chosen, rejected = _split_common(chosen, rejected)
+        common, chosen, rejected = _split_common(chosen, rejected)
+        parts, prompt = [common], common.messages
     for key, side in zip(keys, (chosen, rejected), strict=True):
-        if not any(message.role == "assistant" for message in side):
+        if not any(message.role == "assistant" for message in side.messages):
             reading.report("no_assistant_turn", key, f"`{key}` has no assistant message after the prompt.")
     if not prompt:
-        reading.report(
-            "missing_field", "prompt", "There is no prompt: neither a field of its own nor a common beginning."
-        )
+        _report_no_prompt(obj, reading)
     if reading.has_failed():
         return
-    if _same(chosen, rejected):
+    if _same(chosen.messages, rejected.messages):
         reading.report("identical_preference", keys[0], f"`{keys[0]}` and `{keys[1]}` are the same.")
-    check_order([*prompt, *chosen], reading, keys[0])
+    for side in (chosen, rejected):
+        check_end([*parts, side], reading)
+        check_answers([side], reading)
+    check_order([*parts, chosen], reading)
     for message in prompt:
         message.trained = False
-    tools = read_tools(tools_of.get("tools"), reading) if isinstance(tools_of, dict) else None
     reading.add(
         prompt,
         conversation_id=take_own_id(obj, reading),
         kind="preference",
-        chosen=chosen,
-        rejected=rejected,
+        chosen=chosen.messages,
+        rejected=rejected.messages,
         tools=tools,
     )
 
 
-def _prompt(obj: dict[str, Any], reading: Reading) -> list[Message]:
-    """The prompt where it has a field of its own; empty where the answers contain it."""
-    messages: list[Message] | None = []
+def _report_no_prompt(obj: dict[str, Any], reading: Reading) -> None:
+    blank = next((key for key in _PROMPT_TEXTS if isinstance(obj.get(key), str)), None)
+    if blank is not None:
+        reading.report("blank_content", blank, f"`{blank}` is blank: what are the two answers an answer to?")
+        return
+    reading.report(
+        "missing_field",
+        "prompt",
+        "There is no prompt: neither a field of its own nor a common beginning.",
+        suggestion=likely_field(obj, "prompt") or "Add `prompt` with what both answers are an answer to.",
+    )
+
+
+def _prompt(obj: dict[str, Any], reading: Reading) -> list[Part]:
+    """The prompt where it has a field of its own; no messages where the answers contain it."""
     if "input" in obj and isinstance(obj["input"], dict):
-        messages = read_messages(obj["input"].get("messages"), reading, "input.messages")
-    elif key := next((key for key in _PROMPT_LISTS if key in obj), None):
-        messages = read_messages(obj[key], reading, key)
+        value = obj["input"].get("messages")
+        return [Part(read_messages(value, reading, "input.messages"), "input.messages", value)]
+    if key := next((key for key in _PROMPT_LISTS if key in obj), None):
+        part: Part | None = Part(read_messages(obj[key], reading, key), key, obj[key])
     elif "instruction" in obj:
         return alpaca_prompt(obj, reading) or []
-    elif key := next((key for key in ("prompt", "question") if key in obj), None):
-        messages = _hh_turns(obj[key]) or read_side(obj, key, reading, role="user")
-    system = obj.get("system")
-    if messages and isinstance(system, str) and system.strip():
-        messages.insert(0, Message(role="system", content=system))
-    return messages or []
+    elif key := next((key for key in _PROMPT_TEXTS if key in obj), None):
+        value = obj[key]
+        if isinstance(value, str) and not value.strip():
+            return []
+        turns = _hh_turns(value)
+        part = read_side(obj, key, reading, role="user") if turns is None else Part(turns, key, value)
+    else:
+        return []
+    return [] if part is None or not part.messages else [read_system(obj, reading), part]
 
 
-def _answer(obj: dict[str, Any], key: str, reading: Reading) -> list[Message] | None:
+def _answer(obj: dict[str, Any], key: str, reading: Reading) -> Part | None:
     """One side: a text, a message, a list of messages, or a whole HH dialogue in one text."""
     value = obj.get(key)
-    if isinstance(value, str):
-        turns = _hh_turns(value)
-        if turns is not None:
-            return turns
-    elif value is not None and not isinstance(value, list | dict):
-        reading.report(
-            "wrong_type", key, f"`{key}` is {json_type(value)}; it must be a text, a message or a list of them."
-        )
-        return None
+    if (turns := _hh_turns(value)) is not None:
+        if blank := next((message.role for message in turns if not message.content), None):
+            reading.report("blank_content", key, f"`{key}` is a dialogue, and one of its {blank} messages is blank.")
+        return Part(turns, key, value)
     return read_side(obj, key, reading, role="assistant")
 
 
@@ -95,26 +113,27 @@ def _hh_turns(text: object) -> list[Message] | None:
     return messages
 
 
-def _without_prompt(prompt: list[Message], side: list[Message]) -> list[Message]:
+def _without_prompt(prompt: list[Message], side: Part) -> Part:
     """An answer that repeats the prompt, without it."""
     spoken = [message for message in prompt if message.role != "system"]
     for start in (prompt, spoken):
-        if start and len(side) > len(start) and _same(side[: len(start)], start):
-            return side[len(start) :]
+        if start and len(side.messages) > len(start) and _same(side.messages[: len(start)], start):
+            return side.after(len(start))
     return side
 
 
-def _split_common(chosen: list[Message], rejected: list[Message]) -> tuple[list[Message], list[Message], list[Message]]:
+def _split_common(chosen: Part, rejected: Part) -> tuple[Part, Part, Part]:
     """Two whole dialogues: their common beginning is the prompt, and it ends before an answer."""
+    one, other = chosen.messages, rejected.messages
     common = 0
-    for one, other in zip(chosen, rejected, strict=False):
-        if not _same([one], [other]):
+    for first, second in zip(one, other, strict=False):
+        if not _same([first], [second]):
             break
         common += 1
-    common = min(common, len(chosen) - 1, len(rejected) - 1)
-    while common > 0 and chosen[common - 1].role == "assistant":
+    common = min(common, len(one) - 1, len(other) - 1)
+    while common > 0 and one[common - 1].role == "assistant":
         common -= 1
-    return chosen[:common], chosen[common:], rejected[common:]
+    return chosen.until(common), chosen.after(common), rejected.after(common)
 
 
 def _same(one: list[Message], other: list[Message]) -> bool:

@@ -1,5 +1,7 @@
 """One object of a file while it is read: where it stands, what was found wrong, what came out of it."""
 
+from difflib import get_close_matches
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -157,6 +159,55 @@ def shown(value: object) -> str:
         return json_type(value)
 
 
+# What other writers call the fields that a record may lack.
+_OTHER_NAMES = {
+    "content": ("text", "message", "value", "body", "utterance"),
+    "value": ("text", "message", "content", "body", "utterance"),
+    "role": ("speaker", "author", "from", "sender"),
+    "from": ("speaker", "author", "role", "sender"),
+    "turns": ("messages", "conversation", "conversations", "dialogue"),
+    "messages": ("turns", "conversation", "conversations", "dialogue"),
+    "conversation_id": ("id", "conversation", "session_id", "dialogue_id"),
+    "output": ("response", "answer", "completion", "target"),
+    "completion": ("output", "response", "answer", "target"),
+    "prompt": ("question", "input", "instruction", "query"),
+    "instruction": ("question", "prompt", "query"),
+    "current_user_input": ("user_input", "input", "question", "prompt", "user"),
+    "target_response": ("response", "answer", "output", "completion", "assistant"),
+    "rejected": ("reject", "negative", "worse", "bad", "non_preferred_output"),
+    "chosen": ("choose", "positive", "better", "good", "preferred_output"),
+    "non_preferred_output": ("rejected", "reject", "negative"),
+    "preferred_output": ("chosen", "choose", "positive"),
+    "label": ("labels", "score", "rating", "kto_tag"),
+}
+
+
+_NAMES_LOOKED_AT, _NAME_LENGTH = 50, 60
+
+
+def likely_field(obj: dict[str, Any], key: str) -> str | None:
+    """Advice where the object has a field that most likely is the missing `key` under another name or misspelt."""
+    names = tuple(name for name in list(obj)[:_NAMES_LOOKED_AT] if len(name) <= _NAME_LENGTH)
+    found = _likeliest(names, key)
+    return None if found is None else f"The record has `{found}`: if that is meant, call it `{key}`."
+
+
+@lru_cache(maxsize=256)
+def _likeliest(names: tuple[str, ...], key: str) -> str | None:
+    """Remembered, because a file that lacks a field lacks it on every line."""
+    plain = {_plain_name(name): name for name in reversed(names) if name != key}
+    if (exact := plain.get(_plain_name(key))) is not None:
+        return exact
+    if (other := next((name for name in _OTHER_NAMES.get(key, ()) if name in names), None)) is not None:
+        return other
+    near = get_close_matches(_plain_name(key), plain, n=1, cutoff=0.8)
+    return plain[near[0]] if near else None
+
+
+def _plain_name(name: str) -> str:
+    return "".join(character for character in name.lower() if character.isalnum())
+
+
 def take_text(obj: dict[str, Any], key: str, reading: Reading, path: str = "", *, required: bool = True) -> str | None:
     """The text at `key`. Absent, null or of another type is reported (absent and null only when required) and None."""
     where = join_path(path, key)
@@ -171,7 +222,8 @@ def take_text(obj: dict[str, Any], key: str, reading: Reading, path: str = "", *
         if required:
             reading.report("null_value", where, f"`{where}` is null; it must be a text.")
     elif required:
-        reading.report("missing_field", where, f"`{where}` is missing.")
+        advice = likely_field(obj, key) or f"Add `{key}` with its text."
+        reading.report("missing_field", where, f"`{where}` is missing.", suggestion=advice)
     return None
 
 
@@ -183,6 +235,23 @@ def take_id(obj: dict[str, Any], *keys: str) -> str | None:
             return value
         if isinstance(value, int) and not isinstance(value, bool):
             return str(value)
+    return None
+
+
+def take_required_id(obj: dict[str, Any], reading: Reading, key: str = "conversation_id") -> str | None:
+    """The id that groups the record; reported and None where it is absent, null, blank or of another type."""
+    found, value = take_id(obj, key), obj.get(key)
+    if found is not None:
+        return found
+    if key not in obj:
+        advice = likely_field(obj, key) or f"Add `{key}`: any text that is the same for all records of a conversation."
+        message = f"`{key}` is missing: which conversation is this?"
+        reading.report("missing_field", key, message, suggestion=advice)
+    elif isinstance(value, str):
+        reading.report("blank_content", key, f"`{key}` is blank.", suggestion="Give the conversation an id.")
+    else:
+        code = "null_value" if value is None else "wrong_type"
+        reading.report(code, key, f"`{key}` is {json_type(value)}; it must be a text.")
     return None
 
 

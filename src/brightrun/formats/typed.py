@@ -26,6 +26,8 @@ class Turn(msgspec.Struct, gc=False):
 
     role: Literal["user", "assistant", "system"]
     content: Text
+    turn: int | None = None
+    turn_number: int | None = None
     weight: None = None
     tool_calls: None = None
     function_call: None = None
@@ -128,13 +130,27 @@ def _count_roles(roles: tuple[str, ...]) -> Counted | None:
 
 def _check_chat(turns: list[Turn]) -> Counted | None:
     counted = _count_roles(tuple([turn.role for turn in turns]))
-    if counted is None:
+    if counted is None or not _numbered(turns):
         return None
     for turn in turns:
         text = turn.content
         if text.isspace() or suspicious_text(text) or (turn.role == "assistant" and may_be_cut_off(text)):
             return None
     return counted
+
+
+def _numbered(turns: list[Turn]) -> bool:
+    """Whether messages that number themselves count from 1 to the last without a gap, as nearly all do."""
+    first, last, size = turns[0], turns[-1], len(turns)
+    return (
+        first.turn in _FIRST
+        and first.turn_number in _FIRST
+        and (last.turn is None or last.turn == size)
+        and (last.turn_number is None or last.turn_number == size)
+    )
+
+
+_FIRST = (None, 1)
 
 
 def _check_messages(row: ChatRow) -> Counted | None:
@@ -154,6 +170,8 @@ def _check_pair(row: PairRow) -> Counted | None:
     history = row.conversation_history
     size, current, target = len(history), row.current_user_input, row.target_response
     if size >= _MAX_HISTORY or [turn.role for turn in history] != _ALTERNATING[size]:
+        return None
+    if size and not _numbered(history):
         return None
     if size % 2 and history[-1].content != current:
         return None

@@ -2,35 +2,30 @@
 
 from typing import Any
 
-from brightrun.formats.messages import check_chat, read_messages, read_tools
-from brightrun.formats.reading import Reading, json_type, take_id
+from brightrun.formats.dialogue import Part, check_chat
+from brightrun.formats.messages import read_messages
+from brightrun.formats.reading import Reading, likely_field, take_required_id
+from brightrun.formats.tool_calls import read_tools
 
 
 def read_v3(obj: dict[str, Any], reading: Reading) -> None:
     """One conversation. `conversation_id` and `turns` are required."""
-    conversation_id = take_id(obj, "conversation_id")
-    if conversation_id is None:
-        _report_id(obj, reading)
+    if "conversation_id" not in obj and "turns" not in obj:
+        reading.report("missing_field", "conversation_id", "`conversation_id` is missing (and no `turns`).")
+        return
+    conversation_id = take_required_id(obj, reading)
     if "turns" not in obj:
-        if "conversation_id" in obj:
-            reading.report("missing_field", "turns", "`turns` is missing: the conversation has no messages.")
+        reading.report(
+            "missing_field",
+            "turns",
+            "`turns` is missing: the conversation has no messages.",
+            suggestion=likely_field(obj, "turns") or 'Add `turns`: [{"role": "user", "content": …}, …].',
+        )
         return
     messages = read_messages(obj["turns"], reading, "turns")
-    check_chat(messages, reading, "turns")
+    check_chat([Part(messages, "turns", obj["turns"])], reading, "turns")
+    tools = read_tools(obj.get("tools"), reading)
     if reading.has_failed() or conversation_id is None:
         return
     reading.object_id = ("conversation_id", conversation_id)
-    reading.add(messages, conversation_id=conversation_id, tools=read_tools(obj.get("tools"), reading))
-
-
-def _report_id(obj: dict[str, Any], reading: Reading) -> None:
-    value = obj.get("conversation_id")
-    if "conversation_id" not in obj:
-        also = " (and no `turns`)" if "turns" not in obj else ""
-        message = f"`conversation_id` is missing{also}."
-        reading.report("missing_field", "conversation_id", message)
-    elif isinstance(value, str):
-        reading.report("blank_content", "conversation_id", "`conversation_id` is blank.")
-    else:
-        code = "null_value" if value is None else "wrong_type"
-        reading.report(code, "conversation_id", f"`conversation_id` is {json_type(value)}; it must be a text.")
+    reading.add(messages, conversation_id=conversation_id, tools=tools)

@@ -6,27 +6,28 @@ target; they are counted apart.
 
 from typing import Any
 
-from brightrun.formats.messages import check_order, read_messages
-from brightrun.formats.reading import NullTarget, Reading, join_path, json_type, take_id, take_text
+from brightrun.formats.dialogue import Part, check_order, messages_of
+from brightrun.formats.messages import read_messages
+from brightrun.formats.reading import (
+    NullTarget,
+    Reading,
+    join_path,
+    json_type,
+    likely_field,
+    take_id,
+    take_required_id,
+    take_text,
+)
 from brightrun.formats.records import Message, Scaffold
 from brightrun.formats.texts import check_answer
 
 
 def read_v4(obj: dict[str, Any], reading: Reading) -> None:
     """One line of the JSONL form."""
-    conversation_id = take_id(obj, "conversation_id")
-    if conversation_id is None:
-        reading.report(
-            "missing_field", "conversation_id", "`conversation_id` is missing: which conversation is the pair of?"
-        )
+    conversation_id = take_required_id(obj, reading)
     read_pair(obj, reading, conversation_id)
     if reading.has_failed():
         reading.records.clear()
-
-
-def read_v4_full_pair(obj: dict[str, Any], reading: Reading) -> None:
-    """One pair of the full file. The conversation's id stands above it: the pair's own is only its template's name."""
-    read_pair(obj, reading, take_id(reading.conversation or {}, "conversation_id"))
 
 
 def read_enriched(obj: dict[str, Any], reading: Reading) -> None:
@@ -55,8 +56,9 @@ def enriched_id(metadata: object) -> str | None:
 
 def read_pair(pair: dict[str, Any], reading: Reading, conversation_id: str | None, path: str = "") -> None:
     """One training pair. path: of the pair within the object."""
-    errors_before = reading.errors
-    messages = _prompt(pair, reading, path)
+    errors_before, issues_before = reading.errors, len(reading.issues)
+    parts = _prompt(pair, reading, path)
+    differs = any(issue.code == "history_input_differs" for issue in reading.issues[issues_before:])
     target = _target(pair, reading, path)
     if (own_id := take_id(pair, "id")) is not None:
         # Enriched pairs are numbered within their conversation only.
@@ -64,55 +66,66 @@ def read_pair(pair: dict[str, Any], reading: Reading, conversation_id: str | Non
     if reading.errors == errors_before:
         conversation = conversation_id or reading.fallback_id
         if target is None:
-            spoken = _check_turn_number(pair, messages, reading, path)
+            spoken = _check_turn_number(pair, messages_of(parts), reading, path)
             reading.null_targets.append(NullTarget(conversation, spoken))
             where = join_path(path, "target_response")
             reading.report("null_target", where, f"`{where}` is null: a user turn, not trained.")
         else:
-            messages.append(Message(role="assistant", content=target, trained=True))
-            _check_turn_number(pair, messages, reading, path)
-            check_order(messages, reading, join_path(path, "conversation_history"))
+            parts.append(target)
+            _check_turn_number(pair, messages_of(parts), reading, path)
+            # Two questions in a row where the history ends with another input: that is said once.
+            check_order(parts[:2] if differs else parts, reading)
             scaffold = scaffold_of(pair, reading.conversation)
-            reading.add(messages, conversation_id=conversation, path=path, scaffold=scaffold)
+            reading.add(messages_of(parts), conversation_id=conversation, path=path, scaffold=scaffold)
 
 
-def _prompt(pair: dict[str, Any], reading: Reading, path: str) -> list[Message]:
+def _prompt(pair: dict[str, Any], reading: Reading, path: str) -> list[Part]:
     """System prompt, history and current input, the last of which a history may already end with."""
     system = take_text(pair, "system_prompt", reading, path, required=False)
-    history = pair.get("conversation_history")
-    where = join_path(path, "conversation_history")
+    parts = [_system(system, pair, reading, path), history := _history(pair, reading, path)]
+    current = take_text(pair, "current_user_input", reading, path)
+    if current is None:
+        return parts
+    here = join_path(path, "current_user_input")
+    last = history.messages[-1] if history.messages and history.messages[-1].role == "user" else None
+    if last is not None and (last.content == current or last.content.strip() == current.strip()):
+        reading.history_repeats += 1
+    elif not current.strip():
+        reading.report("blank_content", here, f"`{here}` is blank: there is nothing to answer.")
+    else:
+        if last is not None:
+            message = f"`{history.path}` ends with a user message that is not `{here}`."
+            reading.report("history_input_differs", history.place(len(history.messages) - 1), message)
+        parts.append(Part([Message(role="user", content=current)], here, current))
+    return parts
+
+
+def _system(system: str | None, pair: dict[str, Any], reading: Reading, path: str) -> Part:
+    where = join_path(path, "system_prompt")
+    if system is not None and system.strip():
+        return Part([Message(role="system", content=system)], where, system)
+    if system is not None or pair.get("system_prompt") is None:
+        reading.report("blank_context", where, "There is no system prompt.")
+    return Part([], where)
+
+
+def _history(pair: dict[str, Any], reading: Reading, path: str) -> Part:
+    history, where = pair.get("conversation_history"), join_path(path, "conversation_history")
     messages = read_messages(history, reading, where) if history else []
     if history is not None and not isinstance(history, list) and not history:
         reading.report("wrong_type", where, f"`{where}` is {json_type(history)}; it must be a list of messages.")
     for message in messages:
         message.trained = False
-    current = take_text(pair, "current_user_input", reading, path)
-    if current is not None:
-        here = join_path(path, "current_user_input")
-        last = messages[-1] if messages and messages[-1].role == "user" else None
-        if last is not None and (last.content == current or last.content.strip() == current.strip()):
-            reading.history_repeats += 1
-        elif not current.strip():
-            reading.report("blank_content", here, f"`{here}` is blank: there is nothing to answer.")
-        else:
-            if last is not None:
-                reading.report(
-                    "history_input_differs",
-                    f"{where}[{len(messages) - 1}]",
-                    f"`{where}` ends with a user message that is not `{here}`.",
-                )
-            messages.append(Message(role="user", content=current))
-    if system is None or not system.strip():
-        if not reading.has_failed():
-            reading.report("blank_context", join_path(path, "system_prompt"), "There is no system prompt.")
-        return messages
-    return [Message(role="system", content=system), *messages]
+    return Part(messages, where, history)
 
 
-def _target(pair: dict[str, Any], reading: Reading, path: str) -> str | None:
+def _target(pair: dict[str, Any], reading: Reading, path: str) -> Part | None:
+    """The answer; None where it is null, which is no fault, or was reported."""
     where = join_path(path, "target_response")
     if "target_response" not in pair:
-        reading.report("missing_field", where, f"`{where}` is missing: there is nothing for a model to learn.")
+        advice = likely_field(pair, "target_response") or "Add `target_response` with the answer; null for a user turn."
+        message = f"`{where}` is missing: there is nothing for a model to learn."
+        reading.report("missing_field", where, message, suggestion=advice)
         return None
     target = pair["target_response"]
     if target is None:
@@ -123,7 +136,7 @@ def _target(pair: dict[str, Any], reading: Reading, path: str) -> str | None:
     if not target.strip():
         reading.report("blank_content", where, f"`{where}` is blank: there is nothing for a model to learn.")
     check_answer(target, reading, where)
-    return target
+    return Part([Message(role="assistant", content=target, trained=True)], where, target)
 
 
 def _check_turn_number(pair: dict[str, Any], messages: list[Message], reading: Reading, path: str) -> int:
