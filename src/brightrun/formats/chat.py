@@ -31,6 +31,7 @@ from brightrun.formats.chat_errors import (
 from brightrun.formats.chat_spans import SpanFinder, TemplateMessage, TrainedSpan
 from brightrun.formats.records import Message, Record
 from brightrun.formats.template_env import ChatTemplate
+from brightrun.formats.token_counts import TokenCounter, refuse_surrogates, token_counter
 
 __all__ = [
     "IGNORED",
@@ -40,6 +41,7 @@ __all__ = [
     "EncodedRecord",
     "Inspection",
     "PreferenceEncoding",
+    "RenderedRecord",
     "TemplateFaultError",
     "TemplateRefusedError",
     "TokenizerFolderError",
@@ -82,6 +84,14 @@ class PreferenceEncoding:
     rejected: EncodedRecord
 
 
+@dataclass(frozen=True, slots=True)
+class RenderedRecord:
+    """A record as text, and what of it is trained. spans: one for each trained message, in order."""
+
+    text: str
+    spans: list[TrainedSpan]
+
+
 class InspectedToken(TypedDict):
     id: int
     text: str
@@ -117,6 +127,7 @@ class ChatTokenizer:
         self._template_choice = template
         self._now = now
         self._compiled: dict[str, _CompiledTemplate] = {}
+        self._counter: TokenCounter | None = None
         self.name = name
         self.template_sha256 = hashlib.sha256(parts.template(template).encode()).hexdigest()
         self.eos_token, self.eos_id = self._special("eos_token")
@@ -141,9 +152,16 @@ class ChatTokenizer:
         text = self._parts.special_tokens.get(name)
         return text, None if text is None else self._parts.tokenizer.token_to_id(text)
 
+    @property
+    def counter(self) -> TokenCounter:
+        """Counts the tokens of many texts, quickly and exactly."""
+        if self._counter is None:
+            self._counter = token_counter(self._parts.tokenizer)
+        return self._counter
+
     def count(self, text: str) -> int:
         """Tokens of a text by itself, without any template. Raises UnencodableTextError."""
-        return len(self._encode(text).ids)
+        return self.counter.count(text)
 
     def render(
         self,
@@ -170,35 +188,30 @@ class ChatTokenizer:
         A record without trained tokens is returned as such (`trained_total` 0), as is one whose trained tokens were
         all cut off (`trained_kept` 0): what to do about it is the caller's to say. Raises ChatError.
         """
-        encoding, _, spans = self._label(record.messages, record.tools)
-        return _cut(encoding, spans, max_length)
+        rendered = self.label(record.messages, tools=record.tools)
+        return _cut(self._encode(rendered.text), rendered.spans, max_length)
 
     def encode_preference(self, record: Record, *, max_length: int | None = None) -> PreferenceEncoding:
         """Both continuations of a preference record after its prompt. Raises ChatError, ValueError (other kinds)."""
-        if record.chosen is None or record.rejected is None:
-            raise ValueError(f"Record {record.index} has no chosen and rejected answer: it is a {record.kind} record.")
-        sides = []
-        for answer in (record.chosen, record.rejected):
-            prompt = [msgspec.structs.replace(message, trained=False) for message in record.messages]
-            answered = [msgspec.structs.replace(message, trained=message.role == "assistant") for message in answer]
-            encoding, _, spans = self._label([*prompt, *answered], record.tools)
-            sides.append(_cut(encoding, spans, max_length))
-        return PreferenceEncoding(*sides)
+        sides = [self.label(side, tools=record.tools) for side in preference_sides(record)]
+        chosen, rejected = (_cut(self._encode(side.text), side.spans, max_length) for side in sides)
+        return PreferenceEncoding(chosen, rejected)
 
     def inspect(self, record: Record, max_length: int | None = None) -> Inspection:
         """Every token of a record with its text and whether it is trained and cut off. Raises ChatError."""
-        encoding, rendered, spans = self._label(record.messages, record.tools)
-        encoded = _cut(encoding, spans, max_length)
-        labels = _labels(encoding, spans)
+        rendered = self.label(record.messages, tools=record.tools)
+        encoding = self._encode(rendered.text)
+        labels = _labels(encoding, rendered.spans)
+        encoded = _cut(encoding, rendered.spans, max_length)
         tokens: list[InspectedToken] = []
         shown = 0
         for i, (token, (_, end)) in enumerate(zip(encoding.ids, encoding.offsets, strict=True)):
             last = i + 1 == len(labels)
-            upto = len(rendered) if last else max(shown, end)
+            upto = len(rendered.text) if last else max(shown, end)
             tokens.append(
                 {
                     "id": token,
-                    "text": rendered[shown:upto],
+                    "text": rendered.text[shown:upto],
                     "trained": labels[i] != IGNORED,
                     "cut": i >= len(encoded.input_ids),
                 }
@@ -208,31 +221,30 @@ class ChatTokenizer:
             "tokens": tokens,
             "trained_total": encoded.trained_total,
             "eot_trained": encoded.eot_trained,
-            "template_sha256": self._template_for(record.tools).sha256,
+            "template_sha256": self.template_sha256_of(record),
         }
 
-    def _label(
-        self, messages: Sequence[Message], tools: list[dict[str, Any]] | None
-    ) -> tuple[Encoding, str, list[TrainedSpan]]:
+    def template_sha256_of(self, record: Record) -> str:
+        """SHA-256 of the template that writes this record: one with tools may have its own."""
+        return self._template_for(record.tools).sha256
+
+    def label(self, messages: Sequence[Message], *, tools: list[dict[str, Any]] | None = None) -> RenderedRecord:
+        """The chat as the model sees it, and which characters of it are trained. Raises ChatError."""
         compiled = self._template_for(tools)
         written = compiled.messages(messages)
         rendered = compiled.render(tools, written, False)
         chat_messages.check_tool_calls_shown(written, rendered)
         wanted = [i for i, message in enumerate(messages) if message.trained]
-        spans = compiled.finder.find(partial(compiled.render, tools), written, rendered, wanted)
-        return self._encode(rendered), rendered, spans
+        return RenderedRecord(
+            rendered, compiled.finder.find(partial(compiled.render, tools), written, rendered, wanted)
+        )
 
     def _encode(self, text: str) -> Encoding:
         try:
             return self._parts.tokenizer.encode(text, add_special_tokens=False)
         except TypeError as error:
-            broken = next((i for i, c in enumerate(text) if "\ud800" <= c <= "\udfff"), None)
-            if broken is None:
-                raise
-            raise UnencodableTextError(
-                f"The text holds half of a character (U+{ord(text[broken]):04X}, a lone surrogate) after "
-                f"{text[max(0, broken - 20) : broken]!r}; no tokenizer can read it. Delete or correct it."
-            ) from error
+            refuse_surrogates(text, error)
+            raise
 
     def _template_for(self, tools: list[dict[str, Any]] | None) -> "_CompiledTemplate":
         source = self._parts.template(self._template_choice, tools=tools is not None)
@@ -264,10 +276,23 @@ class _CompiledTemplate:
         return chat_messages.for_template(messages, arguments_as_text=bool(self._arguments_as_text))
 
 
+def preference_sides(record: Record) -> tuple[list[Message], list[Message]]:
+    """Prompt + chosen and prompt + rejected as two chats, with only the continuation trained. Raises ValueError."""
+    if record.chosen is None or record.rejected is None:
+        raise ValueError(f"Record {record.index} has no chosen and rejected answer: it is a {record.kind} record.")
+    prompt = [msgspec.structs.replace(message, trained=False) for message in record.messages]
+    chosen, rejected = (
+        [msgspec.structs.replace(message, trained=message.role == "assistant") for message in answer]
+        for answer in (record.chosen, record.rejected)
+    )
+    return [*prompt, *chosen], [*prompt, *rejected]
+
+
 def _labels(encoding: Encoding, spans: list[TrainedSpan]) -> "array[int]":
     """A label for each token: a token is trained when any of its characters is.
 
-    Tokens may share characters (the bytes of an emoji) or have none (a prefix space that a normaliser adds).
+    Tokens may share characters (the bytes of an emoji) or have none (a prefix space that a normaliser adds). The very
+    first token is never trained: nothing predicts it.
     """
     ids = encoding.ids
     labels = array("i", [IGNORED]) * len(ids)
@@ -280,6 +305,7 @@ def _labels(encoding: Encoding, spans: list[TrainedSpan]) -> "array[int]":
             first -= 1  # a token without characters, exactly at the beginning of the answer
         for i in range(first, bisect_left(starts, span.end)):
             labels[i] = ids[i]
+    labels[:1] = array("i", [IGNORED])[: len(labels)]
     return labels
 
 
