@@ -126,6 +126,12 @@ class Settings(BaseSettings):
 
     # --- background work ------------------------------------------------------------------------------------------
     worker_concurrency: int = Field(default=4, ge=1, description="Background tasks run at once by one worker.")
+    validation_process_bytes: int = Field(
+        default=2 * MIB,
+        ge=0,
+        description="Dataset files above this are checked in a process of their own, so that the worker's other work "
+        "goes on undisturbed; smaller ones in a thread, which starts at once, bytes.",
+    )
     task_attempts: int = Field(default=5, ge=1, description="How often a task is tried before it counts as failed.")
     stalled_worker_s: float = Field(default=30.0, description="A worker without heartbeat for this long is dead.")
     worker_heartbeat_s: float = Field(default=5.0, description="Heartbeat of a worker, seconds.")

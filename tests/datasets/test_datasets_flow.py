@@ -1,13 +1,17 @@
 """The way of a dataset over real HTTP, the signed URL, the queue and the worker."""
 
+import csv
 import hashlib
+import io
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
 from dataset_steps import (
+    CHAT,
     announce,
     chat_file,
     confirm,
@@ -222,6 +226,42 @@ def test_more_than_a_thousand_issues_are_all_kept(owner: Member) -> None:
     assert last["total"] == 3_000
     assert [issue["line"] for issue in last["items"]] == list(range(2_976, 3_001))
     assert data(owner.client.get(f"{at}/issues", params={"line": 2_500}))["total"] == 1
+
+
+def test_a_long_list_is_filtered_as_a_short_one_and_comes_as_a_table(owner: Member) -> None:
+    bad = {"messages": [{"role": "user", "content": ""}, {"role": "assistant", "content": "Fine."}]}
+    content = b"".join(b"not json\n" if n % 3 else lines_of(bad) for n in range(3_000)) + b"\n" + lines_of(CHAT)
+    at = f"/api/datasets/{upload_and_validate(owner.client, content)['id']}"
+    counts = data(owner.client.get(f"{at}/validation"))["validation"]["by_code"]
+
+    def ask(**wanted: Any) -> tuple[list[int], int]:
+        found = data(owner.client.get(f"{at}/issues", params=wanted))
+        return [issue["line"] for issue in found["items"]], found["total"]
+
+    assert ask(code="broken_json", page=80, limit=25) == ([n for n in range(1, 3001) if (n - 1) % 3][1975:2000], 2_000)
+    assert ask(code="broken_json", line=2) == ([2], 1)
+    assert ask(code="broken_json", line=1) == ([], 0)
+    assert ask(line=2_500)[0] == [2_500]
+    assert ask(code="broken_json", severity="warning") == ([], 0)
+    assert ask(severity="error", limit=100, page=30)[1] == sum(counts.values()), "all of it is errors"
+    table = httpx2.get(owner.client.get(f"{at}/issues/download", params={"format": "csv"}).headers["location"])
+    assert "issues.csv" in table.headers["content-disposition"]
+    rows = list(csv.DictReader(io.StringIO(table.content.decode("utf-8-sig"))))
+    assert len(rows) == sum(counts.values())
+    assert (rows[0]["line"], rows[1]["code"]) == ("1", "broken_json")
+    assert owner.client.get(f"{at}/issues/download", params={"format": "xml"}).status_code == 400
+
+
+def test_the_list_of_an_older_version_says_what_to_do(live: Live, owner: Member) -> None:
+    dataset = upload_and_validate(owner.client, b"not json\n" * 1_200, format="openai_messages")
+    folder = live.settings.data / "objects/lora-datasets" / str(owner.workspace_id) / "dataset-issues" / dataset["id"]
+    for suffix in (".index", ".csv"):
+        for file in folder.glob(f"*{suffix}"):
+            file.unlink()
+    for path in ("issues", "issues/download?format=csv"):
+        answer = owner.client.get(f"/api/datasets/{dataset['id']}/{path}")
+        assert (answer.status_code, answer.json()["code"]) == (409, "list_outdated")
+    assert owner.client.get(f"/api/datasets/{dataset['id']}/issues/download").status_code == 307
 
 
 def test_the_original_file_comes_back_unchanged(owner: Member) -> None:

@@ -33,6 +33,7 @@ from dataset_steps import (
 
 from brightrun.clock import utcnow
 from brightrun.datasets import repository, sweeper, tasks
+from brightrun.datasets.validation_process import ValidatorDiedError
 from brightrun.datasets.validation_run import Outcome, Progress, Subject, run_validation
 from brightrun.db.roles import DatabaseUrls, libpq
 from brightrun.db.session import Database
@@ -246,6 +247,7 @@ def test_two_runs_of_one_attempt_have_one_outcome(live: Live, owner: Member, sql
         (None, "worker_lost"),
         (StorageFullError("The disk is full.", code="disk_full"), "disk_full"),
         (OSError(errno.EIO, "Input/output error"), "file_unreadable"),
+        (ValidatorDiedError("The process crashed."), "validation_crashed"),
         (RuntimeError("a bug"), "task_failed"),
     ],
 )
@@ -291,7 +293,8 @@ class _Store:
         return self.stream
 
     def put_file(self, _bucket: Bucket, path: str, source: Path) -> None:
-        self.stored = (path, source.read_bytes())
+        if path.endswith(".jsonl"):
+            self.stored = (path, source.read_bytes())
 
 
 class _Failing(io.RawIOBase):
@@ -332,10 +335,13 @@ def test_a_file_that_cannot_be_read_to_its_end_is_worth_another_try(tmp_path: Pa
 def test_a_full_disk_while_issues_are_listed_is_told(tmp_path: Path) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("needs /dev/full")
-    from brightrun.datasets.validation_run import _IssueFile
+    from brightrun.datasets.issue_list import IssueListWriter
+    from brightrun.datasets.validation_run import _room_for
     from brightrun.formats.issues import make_issue
 
-    with pytest.raises(StorageFullError, match="issues") as caught, _IssueFile(Path("/dev/full")) as issues:
+    (tmp_path / "list.jsonl").symlink_to("/dev/full")
+    issues = IssueListWriter(tmp_path, "list")
+    with pytest.raises(StorageFullError, match="issues") as caught, _room_for(issues), issues:
         issues.write(make_issue("broken_json", "x"))
     assert caught.value.code == "disk_full"
 
@@ -345,6 +351,16 @@ def test_a_cancelled_run_ends_at_the_next_block_and_leaves_nothing(tmp_path: Pat
     progress.cancelled.set()
     with pytest.raises(ValidationCancelled):
         run(chat_file(), tmp_path, progress=progress)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_killed_workers_left_in_the_scratch_folder_is_cleared(tmp_path: Path) -> None:
+    (tmp_path / "validation-x").mkdir()
+    for name in ("validation-x/issues-1.jsonl", "issues-2.spool", "issues-3.jsonl"):
+        (tmp_path / name).write_text("x")
+    sweeper._clear_scratch(tmp_path, utcnow() - timedelta(hours=1))
+    assert len(list(tmp_path.iterdir())) == 3
+    sweeper._clear_scratch(tmp_path, utcnow() + timedelta(hours=1))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -134,9 +134,16 @@ async def list_issues(
 
 
 @router.get("/{dataset_id}/issues/download", **_REDIRECT)
-async def download_issues(ctx: Ctx, dataset_id: UUID) -> RedirectResponse:
-    """The complete list of issues, JSON Lines."""
-    return _to(await issues.list_url(ctx.session, ctx.platform, dataset_id))
+async def download_issues(
+    ctx: Ctx,
+    dataset_id: UUID,
+    format: Annotated[  # noqa: A002
+        Literal["jsonl", "csv"],
+        Query(description="JSON Lines, or CSV for spreadsheets: no cell is a formula"),
+    ] = "jsonl",
+) -> RedirectResponse:
+    """The complete list of issues, in the order of the file."""
+    return _to(await issues.list_url(ctx.session, ctx.platform, dataset_id, format))
 
 
 @router.get("/{dataset_id}/download", **_REDIRECT)

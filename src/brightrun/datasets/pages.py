@@ -1,6 +1,6 @@
 """Pages of datasets: the list, the trash, uploading, and one dataset with what the validator found in it."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Form, Query, Request, Response
@@ -192,9 +192,13 @@ async def download(ctx: PageCtx, dataset_id: UUID) -> Response:
 
 
 @router.get("/{dataset_id}/issues/download", **_READ)
-async def download_issues(ctx: PageCtx, dataset_id: UUID) -> Response:
-    """The complete list of findings, JSON Lines."""
-    return _to(await issues.list_url(ctx.session, ctx.platform, dataset_id))
+async def download_issues(
+    ctx: PageCtx,
+    dataset_id: UUID,
+    format: Literal["jsonl", "csv"] = "jsonl",  # noqa: A002
+) -> Response:
+    """The complete list of findings."""
+    return _to(await issues.list_url(ctx.session, ctx.platform, dataset_id, format))
 
 
 def _to(url: str) -> Response:

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import shutil
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
@@ -178,7 +179,11 @@ def _remove_everything(platform: Platform, dataset: Dataset) -> None:
 
 
 def _clear_scratch(folder: Path, before: datetime) -> None:
-    """Issue lists that a killed worker left."""
-    for file in folder.glob("issues-*.jsonl"):
-        if file.stat().st_mtime < before.timestamp():
-            file.unlink(missing_ok=True)
+    """What a killed worker left: issue lists, and the folders of validations in processes of their own."""
+    for left in (*folder.glob("issues-*"), *folder.glob("validation-*")):
+        if left.stat().st_mtime >= before.timestamp():
+            continue
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)

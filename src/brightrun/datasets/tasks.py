@@ -12,6 +12,7 @@ from brightrun.datasets.changes import announce
 from brightrun.datasets.outcome import finish
 from brightrun.datasets.tables import Dataset, DatasetStatus
 from brightrun.datasets.uploads import remove_object
+from brightrun.datasets.validation_process import Order, validate_apart
 from brightrun.datasets.validation_run import (
     ISSUES_KIND,
     NO_ROOM,
@@ -90,7 +91,7 @@ async def _forget_older_lists(platform: Platform, dataset: Dataset, attempt: int
     def forget() -> None:
         bucket = Bucket(dataset.storage_bucket)
         for stored in platform.store.list_objects(bucket, f"{dataset.workspace_id}/{ISSUES_KIND}/{dataset.id}"):
-            number = stored.path.rpartition("/")[2].removesuffix(".jsonl")
+            number = stored.path.rpartition("/")[2].partition(".")[0]
             if number.isdecimal() and int(number) < attempt:
                 platform.store.delete(bucket, stored.path)
 
@@ -101,7 +102,7 @@ async def _forget_older_lists(platform: Platform, dataset: Dataset, attempt: int
 
 
 async def _run(platform: Platform, dataset: Dataset, attempt: int) -> Outcome | None:
-    """The validation in a thread, while the row shows how far it is. None when the attempt was overtaken."""
+    """The validation beside this loop, while the row shows how far it is. None when the attempt was overtaken."""
     progress = Progress()
     subject = Subject(
         workspace_id=str(dataset.workspace_id),
@@ -114,10 +115,14 @@ async def _run(platform: Platform, dataset: Dataset, attempt: int) -> Outcome | 
         declared_format=dataset.declared_format,
         declared_sha256=dataset.declared_sha256,
     )
-    scratch = platform.settings.data / "scratch"
-    work: Future[Outcome] = _threads(platform.settings.worker_concurrency).submit(
-        run_validation, platform.store, subject, progress, scratch
-    )
+    settings, scratch = platform.settings, platform.settings.data / "scratch"
+    threads = _threads(settings.worker_concurrency)
+    work: Future[Outcome]
+    if dataset.file_size > settings.validation_process_bytes:
+        order = Order(settings, platform.public_url, platform.secret, subject, scratch)
+        work = threads.submit(validate_apart, order, progress)
+    else:
+        work = threads.submit(run_validation, platform.store, subject, progress, scratch)
     running = asyncio.wrap_future(work)
     stop = asyncio.create_task(stopping().wait())
     either: list[asyncio.Future[Any]] = [running, stop]
@@ -134,7 +139,7 @@ async def _run(platform: Platform, dataset: Dataset, attempt: int) -> Outcome | 
     finally:
         progress.cancelled.set()
         stop.cancel()
-        # The thread ends at its next block; its result is nobody's now. A result taken above is not touched.
+        # Thread and process end soon; their result is nobody's now. A result taken above is not touched.
         running.add_done_callback(lambda done: done.cancelled() or done.exception())
 
 
@@ -150,5 +155,6 @@ async def _report_progress(platform: Platform, dataset: Dataset, attempt: int, b
 
 @functools.lru_cache(maxsize=1)
 def _threads(size: int) -> ThreadPoolExecutor:
-    """Validations have their own threads: they are long, and must not hold up short work in the shared ones."""
+    """Validations have their own threads, which read a small file or wait for the process that reads a large one: they
+    are long, and must not hold up short work in the shared ones."""
     return ThreadPoolExecutor(max_workers=size, thread_name_prefix="validate")

@@ -5,23 +5,24 @@ list. Runs in a thread; knows no database.
 import errno
 import hashlib
 import io
-import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-import msgspec
-
 from brightrun.clock import utcnow
+from brightrun.datasets.issue_list import IssueListWriter
 from brightrun.errors import BrightRunError, StorageFullError
 from brightrun.ids import uuid7
 from brightrun.storage import Bucket, ObjectStore, object_path
-from brightrun.validation import Issue, Report, validate
+from brightrun.validation import Report, validate
 
 ISSUES_KIND = "dataset-issues"
-"""Second part of the path of a complete issue list: `<workspace>/dataset-issues/<dataset>/<attempt>.jsonl`."""
+"""Second part of the path of a complete issue list: `<workspace>/dataset-issues/<dataset>/<attempt>.jsonl`; beside it
+stand `.csv` and `.index`."""
 _BLOCK = 1024 * 1024
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -119,9 +120,9 @@ def run_validation(store: ObjectStore, subject: Subject, progress: Progress, scr
     """
     known = store.head(subject.bucket, subject.path)
     scratch.mkdir(parents=True, exist_ok=True)
-    list_file = scratch / f"issues-{uuid7()}.jsonl"
+    issues = IssueListWriter(scratch, f"issues-{uuid7()}")
     try:
-        with _IssueFile(list_file) as issues, store.open_read(subject.bucket, subject.path) as source:
+        with _room_for(issues), issues, store.open_read(subject.bucket, subject.path) as source:
             reader = _HashingReader(source, subject.file_name)
             report = validate(
                 cast("BinaryIO", io.BufferedReader(reader, _BLOCK)),
@@ -132,6 +133,7 @@ def run_validation(store: ObjectStore, subject: Subject, progress: Progress, scr
                 progress=lambda bytes_read: setattr(progress, "bytes_read", bytes_read),
                 cancelled=progress.cancelled.is_set,
                 estimate_tokens=True,
+                reopen=lambda: cast("BinaryIO", store.open_read(subject.bucket, subject.path)),
             )
             reader.read_to_end(progress.cancelled)
         fault = _not_as_announced(subject, reader, known.sha256)
@@ -142,24 +144,48 @@ def run_validation(store: ObjectStore, subject: Subject, progress: Progress, scr
             sha256=reader.sha256,
             size=reader.size,
             report=report,
-            issues_path=_store_issues(store, subject, list_file) if issues.count else None,
+            issues_path=_store_issues(store, subject, issues) if issues.count else None,
             code=code,
             message=message,
         )
     finally:
-        list_file.unlink(missing_ok=True)
+        for file in issues.files:
+            file.unlink(missing_ok=True)
 
 
-def _store_issues(store: ObjectStore, subject: Subject, list_file: Path) -> str:
-    path = object_path(subject.workspace_id, ISSUES_KIND, subject.dataset_id, f"{subject.attempt}.jsonl")
+@contextmanager
+def _room_for(issues: IssueListWriter) -> Iterator[None]:
+    """Tells of a full disk as what it is: the list could not be kept."""
     try:
-        store.put_file(subject.bucket, path, list_file)
+        yield
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        raise StorageFullError(
+            f"The disk is full: the list of issues could not be kept after {issues.count:,} issues. Free some space in "
+            f"{issues.jsonl.parent} and validate the dataset again.",
+            code="disk_full",
+        ) from error
+
+
+def _store_issues(store: ObjectStore, subject: Subject, issues: IssueListWriter) -> str:
+    path = object_path(subject.workspace_id, ISSUES_KIND, subject.dataset_id, f"{subject.attempt}.jsonl")
+    with _room_for(issues):
+        issues.finish()
+    try:
+        for file in (issues.jsonl, issues.csv, issues.index):
+            store.put_file(subject.bucket, beside(path, file.suffix), file)
     except StorageFullError as error:
         raise StorageFullError(
             f"The list of issues could not be stored. {error.message} Then validate the dataset again.",
             code="disk_full",
         ) from error
     return path
+
+
+def beside(issues_path: str, suffix: str) -> str:
+    """The path of the list's `.csv` or `.index`, from that of the list itself."""
+    return issues_path.removesuffix(".jsonl") + suffix
 
 
 def _not_as_announced(subject: Subject, reader: "_HashingReader", stored_sha256: str | None) -> Outcome | None:
@@ -264,40 +290,3 @@ class _HashingReader(io.RawIOBase):
     @property
     def sha256(self) -> str:
         return self._digest.hexdigest()
-
-
-class _IssueFile:
-    """Every issue as one JSON line, in file order."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._encoder = msgspec.json.Encoder()
-        self.count = 0
-
-    def __enter__(self) -> "_IssueFile":
-        self._stream = self._path.open("wb", buffering=_BLOCK)
-        return self
-
-    def __exit__(self, kind: object, *_rest: object) -> None:
-        try:
-            self._stream.close()
-        except OSError as error:
-            # Closing writes what is buffered; a fault on the way here is the one to tell.
-            if kind is None:
-                raise self._fault(error) from error
-
-    def write(self, issue: Issue) -> None:
-        self.count += 1
-        try:
-            self._stream.write(self._encoder.encode(issue) + b"\n")
-        except OSError as error:
-            raise self._fault(error) from error
-
-    def _fault(self, error: OSError) -> Exception:
-        if error.errno not in NO_ROOM:
-            return error
-        return StorageFullError(
-            f"The disk is full: the list of issues could not be kept after {self.count:,} issues. Free some space in "
-            f"{os.fspath(self._path.parent)} and validate the dataset again.",
-            code="disk_full",
-        )
