@@ -30,6 +30,7 @@ from brightrun.platform import Platform, derive_key
 from brightrun.queue.events import EventHub
 from brightrun.rooms import import_tables, import_tasks
 from brightrun.storage import api as storage_api
+from brightrun.training import action_pages as job_action_pages
 from brightrun.training import api as training_api
 from brightrun.training import new_pages as new_job_pages
 from brightrun.training import pages as training_pages
@@ -56,6 +57,7 @@ ROUTERS = (
     notifications_pages.router,
     new_job_pages.router,
     training_pages.router,
+    job_action_pages.router,
     models_pages.router,
     storage_api.router,
 )

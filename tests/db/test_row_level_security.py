@@ -33,6 +33,7 @@ LOOKUPS = {
     "lookup_purgeable_models",
     "lookup_host_jobs",
     "lookup_startable_jobs",
+    "lookup_overdue_stops",
 }
 NOT_OWNED = {"alembic_version", "rate_limits"}
 """Tables that belong to nobody."""

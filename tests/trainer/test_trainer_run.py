@@ -100,6 +100,17 @@ def test_samples_are_answered_before_and_after(finished: Run) -> None:
     assert {sample["conversation_id"] for sample in samples} <= set(finished.config.split.heldout_ids)
 
 
+def test_every_metric_has_the_fields_of_the_contract_and_every_checkpoint_says_what_is_kept(finished: Run) -> None:
+    contract = {
+        "step", "epoch", "loss", "learning_rate", "grad_norm", "trained_tokens", "tokens_per_s", "rss_bytes",
+    }  # fmt: skip
+    metrics = finished.of("metric")
+    assert all(contract <= event.keys() and None not in (event[name] for name in contract) for event in metrics)
+    assert [event["kept"] for event in finished.of("checkpoint")][:3] == [[5], [5, 10], [10, 15]]
+    there = sorted(int(path.name.removeprefix("step-")) for path in (finished.path / "checkpoints").glob("step-*"))
+    assert finished.of("checkpoint")[-1]["kept"] == there
+
+
 def test_a_finished_run_directory_is_left_as_it_is(finished: Run) -> None:
     def picture() -> dict[str, tuple[int, int]]:
         files = (path for path in finished.path.rglob("*") if path.is_file())

@@ -193,6 +193,42 @@ def test_a_running_job_is_cancelled_its_trainer_is_gone_and_its_cost_is_booked(b
     assert again["attempts"][1]["checkpoint_before"] >= 5, "a change of mind goes on from where it was stopped"
 
 
+def test_a_paused_job_gives_the_machine_back_and_goes_on_from_any_checkpoint_with_less_memory(bench: Bench) -> None:
+    bench.worker()
+    job_id = bench.job()
+    at_step(bench.member, job_id, 13)
+    assert data(bench.member.client.post(f"/api/jobs/{job_id}/pause"))["job"]["pausing"]
+    job = job_that(bench.member, job_id, lambda job: job["status"] == "paused", what="the pause")
+    assert trainer_of(bench.live, job_id) is None
+    assert [(attempt["outcome"], attempt["reason"]) for attempt in job["attempts"]] == [("interrupted", "paused")]
+    older, newest = job["checkpoints"]
+    assert newest == job["checkpoint_step"] == job["step"] >= 13, "saved where it stood"
+    assert job["attempts"][0]["steps_lost"] == 0
+    assert sum(bench.charges(job_id)) == Decimal(job["cost_usd"]) > 0
+    (gone,) = events(bench.member, job_id, type="processes_gone")
+    assert gone["details"]["seconds"] < 60
+    assert "job_interrupted" not in bench.told(), "nobody needs to be told of what somebody asked for"
+    body = {"checkpoint_step": older, "hyperparameters": {"micro_batch_tokens": 64}}
+    assert bench.member.client.post(f"/api/jobs/{job_id}/resume", json=body).status_code == 200
+    job = bench.completed(job_id)
+    assert job["attempts"][1]["checkpoint_before"] == older
+    run_dir = bench.live.settings.data / "runs" / job_id
+    assert (run_dir / "checkpoints" / f"set-aside-step-{newest}").is_dir()
+    assert '"micro_batch_tokens": 64' in (run_dir / "run.json").read_text()
+
+
+def test_a_job_that_is_cancelled_at_once_stops_without_another_checkpoint(bench: Bench) -> None:
+    bench.worker()
+    job_id = bench.job()
+    at_step(bench.member, job_id, 12)
+    body = {"reason": "testing", "checkpoint": False}
+    bench.member.client.post(f"/api/jobs/{job_id}/cancel", json=body)
+    job = ended(bench.member, job_id)
+    assert job["status"] == "cancelled"
+    assert job["checkpoint_step"] % 10 == 0, "only those of the interval"
+    assert trainer_of(bench.live, job_id) is None
+
+
 @pytest.mark.slow
 def test_a_trainer_that_gets_nowhere_is_given_up_with_a_reason(bench: Bench) -> None:
     bench.worker()

@@ -281,6 +281,32 @@ def test_a_failed_job_says_why_what_to_do_and_shows_the_lines(
     assert "Queued" in words(browser.get(path))
 
 
+def test_a_job_is_paused_and_goes_on_differently_from_the_page(
+    quiet: Live, browser: PageClient, trainer_owner: Member, dataset_id: str
+):
+    job = started(trainer_owner, dataset_id)
+    path = f"/training/{job['id']}"
+    assert browser.submit(path, f"{path}/pause").status_code == 303
+    page = browser.get(path)
+    assert "It costs nothing while it is paused" in words(page)
+    assert f'action="{path}/pause"' not in page
+    change(
+        quiet, trainer_owner, job["id"], run_dir="/somewhere", checkpoints=[10, 20], checkpoint_step=20, attempt=1
+    )  # fmt: skip
+    page = browser.get(path)
+    assert "The newest checkpoint, step 20" in page
+    assert '<option value="10">Step 10</option>' in page
+    refused = browser.submit(path, f"{path}/resume", micro_batch_tokens="3")
+    assert refused.status_code == 303
+    text = words(browser.get(path))
+    assert "is not allowed" in text
+    assert "Paused" in text
+    browser.submit(path, f"{path}/resume", checkpoint_step="10", micro_batch_tokens="512")
+    text = words(browser.get(path))
+    assert "It goes on from step 10" in text
+    assert "with micro_batch_tokens 512" in text
+
+
 def test_a_retry_that_is_not_possible_says_why(browser: PageClient, trainer_owner: Member, dataset_id: str):
     path = f"/training/{started(trainer_owner, dataset_id)['id']}"
     assert browser.submit(path, f"{path}/retry").status_code == 303

@@ -7,7 +7,7 @@ import typer
 
 from brightrun.cli.remote import JsonOption, TokenOption, UrlOption, connect, show, table
 
-app = typer.Typer(no_args_is_help=True, help="Start, watch, list and cancel training jobs.")
+app = typer.Typer(no_args_is_help=True, help="Start, watch, pause, resume, list and cancel training jobs.")
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="The job's id.")]
 
 
@@ -26,13 +26,7 @@ def start(
     as_json: JsonOption = False,
 ) -> None:
     """Start training on a dataset."""
-    from brightrun.errors import InvalidInputError
-    from brightrun.formats import hyperparameters
-
-    try:
-        values = hyperparameters.parse_set(settings or [])
-    except hyperparameters.HyperparameterError as error:
-        raise InvalidInputError(str(error)) from error
+    values = _parsed(settings)
     with connect(url, token) as client:
         job = client.jobs.create(
             dataset_id=dataset_id, preset_id=preset, base_model=base_model, name=name, hyperparameters=values or None
@@ -87,16 +81,65 @@ def show_(job_id: IdArgument, url: UrlOption = None, token: TokenOption = None, 
 @app.command()
 def cancel(
     job_id: IdArgument,
-    reason: Annotated[str | None, typer.Option(help="Why.")] = None,
+    reason: Annotated[
+        str | None, typer.Option(help="Why: loss_not_decreasing, cost_too_high, wrong_configuration, … or your words.")
+    ] = None,
     note: Annotated[str | None, typer.Option()] = None,
+    checkpoint: Annotated[
+        bool, typer.Option("--checkpoint/--now", help="Save a checkpoint first, or stop at the next step.")
+    ] = True,
     url: UrlOption = None,
     token: TokenOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Cancel a job; what it cost is recorded."""
     with connect(url, token) as client:
-        job = client.jobs.cancel(job_id, reason=reason, note=note)
+        job = client.jobs.cancel(job_id, reason=reason, note=note, checkpoint=checkpoint)
     show(job, as_json=as_json, text=lambda: _print(job))
+
+
+@app.command()
+def pause(job_id: IdArgument, url: UrlOption = None, token: TokenOption = None, as_json: JsonOption = False) -> None:
+    """Save a checkpoint and give the machine back; `resume` goes on."""
+    with connect(url, token) as client:
+        job = client.jobs.pause(job_id)
+    show(job, as_json=as_json, text=lambda: _print(job))
+
+
+@app.command()
+def resume(
+    job_id: IdArgument,
+    step: Annotated[int | None, typer.Option(help="A checkpoint's step; without it, the newest.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="What may change on the way, key=value. Repeatable.")
+    ] = None,
+    url: UrlOption = None,
+    token: TokenOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Go on with a paused, failed, cancelled or interrupted job."""
+    values = _parsed(settings)
+    with connect(url, token) as client:
+        job = client.jobs.resume(job_id, checkpoint_step=step, hyperparameters=values or None)
+    show(job, as_json=as_json, text=lambda: _print(job))
+
+
+@app.command()
+def retry(job_id: IdArgument, url: UrlOption = None, token: TokenOption = None, as_json: JsonOption = False) -> None:
+    """Try a failed, cancelled or interrupted job again, from its last checkpoint."""
+    with connect(url, token) as client:
+        job = client.jobs.retry(job_id)
+    show(job, as_json=as_json, text=lambda: _print(job))
+
+
+def _parsed(settings: list[str] | None) -> dict[str, Any]:
+    from brightrun.errors import InvalidInputError
+    from brightrun.formats import hyperparameters
+
+    try:
+        return hyperparameters.parse_set(settings or [])
+    except hyperparameters.HyperparameterError as error:
+        raise InvalidInputError(str(error)) from error
 
 
 def _say(job: dict[str, Any]) -> None:

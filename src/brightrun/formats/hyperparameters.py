@@ -12,6 +12,7 @@ import msgspec
 from brightrun.formats.hyperparameter_specs import HYPERPARAMETERS, SPECS, HyperparameterSpec, Value, checked
 
 __all__ = [
+    "ADJUSTABLE",
     "HYPERPARAMETERS",
     "PRESETS",
     "PRESET_ALIASES",
@@ -67,6 +68,15 @@ class Hyperparameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     divergence_loss: float = 0.0
     heldout_fraction: float = 0.1
     seed: int = 0
+
+
+ADJUSTABLE = frozenset(
+    {
+        "micro_batch_tokens", "activation_checkpointing", "checkpoint_every_steps", "keep_checkpoints",
+        "eval_every_steps", "early_stopping_patience", "divergence_loss",
+    }
+)  # fmt: skip
+"""May differ when a run goes on from a checkpoint: they decide speed, memory and records, not what is learned."""
 
 
 class Preset(msgspec.Struct, frozen=True, kw_only=True):

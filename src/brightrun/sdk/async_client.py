@@ -126,8 +126,18 @@ class AsyncJobs:
         answer: Json = await self._client.send(calls.get_job(job_id))
         return answer
 
-    async def cancel(self, job_id: str, *, reason: str | None = None, note: str | None = None) -> Json:
-        answer: Json = await self._client.send(calls.cancel_job(job_id, reason=reason, note=note))
+    async def cancel(self, job_id: str, **options: Any) -> Json:
+        """options: reason, note, checkpoint (false: stop at the next step, without saving)."""
+        answer: Json = await self._client.send(calls.cancel_job(job_id, **options))
+        return answer
+
+    async def pause(self, job_id: str) -> Json:
+        answer: Json = await self._client.send(calls.pause_job(job_id))
+        return answer
+
+    async def resume(self, job_id: str, **options: Any) -> Json:
+        """options: checkpoint_step, hyperparameters (those that do not change the result)."""
+        answer: Json = await self._client.send(calls.resume_job(job_id, **options))
         return answer
 
     async def retry(self, job_id: str) -> Json:

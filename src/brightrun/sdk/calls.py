@@ -122,8 +122,22 @@ def get_job(job_id: str) -> Call:
     return Call("GET", f"/api/jobs/{_id(job_id)}", pick="job")
 
 
-def cancel_job(job_id: str, *, reason: str | None = None, note: str | None = None) -> Call:
-    return Call("POST", f"/api/jobs/{_id(job_id)}/cancel", json=without_none(reason=reason, note=note), pick="job")
+def cancel_job(
+    job_id: str, *, reason: str | None = None, note: str | None = None, checkpoint: bool | None = None
+) -> Call:
+    body = without_none(reason=reason, note=note, checkpoint=checkpoint)
+    return Call("POST", f"/api/jobs/{_id(job_id)}/cancel", json=body, pick="job")
+
+
+def pause_job(job_id: str) -> Call:
+    return Call("POST", f"/api/jobs/{_id(job_id)}/pause", pick="job")
+
+
+def resume_job(
+    job_id: str, *, checkpoint_step: int | None = None, hyperparameters: dict[str, Any] | None = None
+) -> Call:
+    body = without_none(checkpoint_step=checkpoint_step, hyperparameters=hyperparameters)
+    return Call("POST", f"/api/jobs/{_id(job_id)}/resume", json=body, pick="job")
 
 
 def retry_job(job_id: str) -> Call:

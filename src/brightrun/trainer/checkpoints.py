@@ -75,10 +75,16 @@ def fault_of(path: Path) -> str | None:
     return None
 
 
+def kept(run_dir: Path, *, keep: int, protect: Iterable[int] = ()) -> list[int]:
+    """Steps of the checkpoints that `prune` leaves: the newest `keep`, and those of `protect`."""
+    steps = sorted(step for step, _path in _all(run_dir))
+    return sorted({*steps[-keep:], *(step for step in protect if step in steps)})
+
+
 def prune(run_dir: Path, *, keep: int, protect: Iterable[int] = ()) -> None:
     """Delete all but the newest `keep` checkpoints and those of the steps in `protect`; and half-written leftovers."""
-    spared = set(protect)
-    for step, path in sorted(_all(run_dir), reverse=True)[keep:]:
+    spared = set(kept(run_dir, keep=keep, protect=protect))
+    for step, path in _all(run_dir):
         if step not in spared:
             # Renamed first: a crash half-way must not leave a checkpoint that looks whole but is not.
             doomed = path.with_name(f".{path.name}.partial")

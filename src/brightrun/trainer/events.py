@@ -9,7 +9,7 @@ Every event has `seq` (strictly increasing, over resumes too), `time` (UTC) and 
   same step comes once more with `heldout_loss`. After a resume, steps since the checkpoint come again. For one step
   the last event counts.
 - sample: `when` (before, after), `prompt`, `answer`, `expected`, `conversation_id`.
-- checkpoint: `step, path, heldout_loss`.
+- checkpoint: `step, path, heldout_loss, kept` (steps of the checkpoints that are still there).
 - warning: `code, message` and what it is about. A stop from outside (exit 75) is one of `preempted, stopped, paused`.
 - done: the results; the run is finished. failed: `exit_code, code, message, advice, resumable`; this attempt is over.
 """

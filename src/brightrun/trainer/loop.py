@@ -233,12 +233,14 @@ class Loop:
         )
         self.saved_step = state.step
         latest = state.evaluations[-1] if state.evaluations else None
+        best = self._best_step()
+        protect = [] if best is None else [best]
         self.run.events.emit(
             "checkpoint",
             step=state.step,
             path=path.relative_to(self.run.run_dir).as_posix(),
             heldout_loss=latest.loss if latest is not None and latest.step == state.step else None,
+            kept=checkpoints.kept(self.run.run_dir, keep=self.hp.keep_checkpoints, protect=protect),
         )
         self.run.events.sync()
-        best = self._best_step()
-        checkpoints.prune(self.run.run_dir, keep=self.hp.keep_checkpoints, protect=[] if best is None else [best])
+        checkpoints.prune(self.run.run_dir, keep=self.hp.keep_checkpoints, protect=protect)

@@ -11,7 +11,7 @@ import msgspec
 
 from brightrun.formats.chat import ChatTokenizer
 from brightrun.formats.chat_errors import ChatError
-from brightrun.formats.hyperparameters import advice, total_steps
+from brightrun.formats.hyperparameters import ADJUSTABLE, advice, total_steps
 from brightrun.formats.run import RunConfig
 from brightrun.formats.run_directory import versions
 from brightrun.trainer import base_folder, checkpoints, data
@@ -20,11 +20,8 @@ from brightrun.trainer.context import RunContext, say
 from brightrun.trainer.heartbeat import TRAINER_FILE, write_json
 from brightrun.trainer.outcomes import bad_configuration
 
-# May differ between attempts: they decide speed, memory and record keeping, not what is learned.
-_FREE = {
-    "micro_batch_tokens", "activation_checkpointing", "checkpoint_every_steps", "keep_checkpoints",
-    "eval_every_steps", "early_stopping_patience", "divergence_loss", "min_steps", "heldout_fraction",
-}  # fmt: skip
+# Beside what may be adjusted: what counts only while a run is prepared.
+_FREE = ADJUSTABLE | {"min_steps", "heldout_fraction"}
 
 
 def run(context: RunContext) -> dict[str, Any]:

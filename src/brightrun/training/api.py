@@ -1,4 +1,4 @@
-"""JSON routes of training: estimate, start, watch, cancel, retry."""
+"""JSON routes of training: estimate, start, watch, cancel, pause, resume, retry."""
 
 import asyncio
 from typing import Annotated, Any, Literal
@@ -8,7 +8,7 @@ from fastapi import APIRouter, Header, Query, Response
 
 from brightrun.accounts.context import Ctx, needs
 from brightrun.accounts.roles import Permission
-from brightrun.training import repository, series, service
+from brightrun.training import actions, repository, series, service
 from brightrun.training.options import training_options
 from brightrun.training.schemas import (
     EstimateIn,
@@ -17,6 +17,7 @@ from brightrun.training.schemas import (
     JobData,
     JobEventOut,
     JobOut,
+    JobResume,
     JobStats,
     JobStatsData,
     MetricsData,
@@ -161,11 +162,26 @@ async def list_job_events(
 
 @router.post("/api/jobs/{job_id}/cancel", **_WRITE)
 async def cancel_job(ctx: Ctx, job_id: UUID, body: JobCancel | None = None) -> Success[JobData]:
-    """Stop a job; what it cost is recorded. A running one saves a checkpoint first and is gone within a minute."""
-    return await _one(ctx, await service.cancel(ctx.session, job_id, body or JobCancel()))
+    """Stop a job; what it cost is recorded. A running one saves a checkpoint first, unless `checkpoint` is false.
+
+    All its processes are verified gone within a minute; if they are not, everyone is notified.
+    """
+    return await _one(ctx, await actions.cancel(ctx.session, job_id, body or JobCancel()))
+
+
+@router.post("/api/jobs/{job_id}/pause", **_WRITE)
+async def pause_job(ctx: Ctx, job_id: UUID) -> Success[JobData]:
+    """Save a checkpoint and give the machine back until it is resumed. A paused job costs nothing."""
+    return await _one(ctx, await actions.pause(ctx.session, job_id))
+
+
+@router.post("/api/jobs/{job_id}/resume", **_WRITE)
+async def resume_job(ctx: Ctx, job_id: UUID, body: JobResume | None = None) -> Success[JobData]:
+    """Go on with a paused, failed, cancelled or interrupted job, from any of its checkpoints, with allowed changes."""
+    return await _one(ctx, await actions.resume(ctx.session, job_id, body or JobResume()))
 
 
 @router.post("/api/jobs/{job_id}/retry", **_WRITE)
 async def retry_job(ctx: Ctx, job_id: UUID) -> Success[JobData]:
     """Go on with a failed, cancelled or interrupted job, from its last whole checkpoint."""
-    return await _one(ctx, await service.retry(ctx.session, job_id))
+    return await _one(ctx, await actions.retry(ctx.session, job_id))

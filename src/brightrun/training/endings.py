@@ -36,6 +36,7 @@ async def tell(
 def _settle(job: TrainingJob, status: JobStatus) -> None:
     job.status = status
     job.completed_at = utcnow()
+    job.pause_requested_at = None
     job.final_cost = job.current_cost
     job.estimated_completion_at = None
     job.next_attempt_at = None
@@ -54,6 +55,20 @@ async def cancelled(session: AsyncSession, job: TrainingJob) -> None:
     await tell(
         session, job, NotificationType.JOB_CANCELLED, "Training cancelled", spent, once=f"cancelled:{_round(job)}"
     )
+    await announce(session, job)
+
+
+async def paused(session: AsyncSession, job: TrainingJob) -> None:
+    """Nothing of it runs until somebody resumes it; what it reached is kept."""
+    job.status = JobStatus.PAUSED
+    job.pause_requested_at = None
+    job.estimated_completion_at = None
+    job.next_attempt_at = None
+    job.waiting_reason = None
+    job.lease_owner = job.lease_expires_at = None
+    await session.flush()
+    where = f"after step {job.checkpoint_step}" if job.checkpoint_step else "before its first checkpoint"
+    await note(session, job, "paused", f"Paused {where}. It cost ${job.current_cost:.2f} so far.")
     await announce(session, job)
 
 

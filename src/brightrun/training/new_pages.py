@@ -295,7 +295,8 @@ def plain_number(value: float) -> str:
     return text.rstrip("0").rstrip(".")
 
 
-def _range_words(spec: HyperparameterSpec) -> str:
+def range_words(spec: HyperparameterSpec) -> str:
+    """What a number may be, without exponents."""
     assert spec.minimum is not None
     assert spec.maximum is not None
     return f"{'0 or ' if spec.zero_allowed else ''}{plain_number(spec.minimum)} to {plain_number(spec.maximum)}"
@@ -327,7 +328,7 @@ def setting_words(presets: Sequence[Mapping[str, Any]], spec: HyperparameterSpec
     same = len({value for _title, value in values}) == 1
     set_by = f"Every goal: {values[0][1]}." if same else f"{', '.join(f'{title} {value}' for title, value in values)}."
     unit = f" {spec.unit}" if spec.unit else ""
-    allowed = f" Allowed: {_range_words(spec)}{unit}." if spec.kind in {"int", "float"} else ""
+    allowed = f" Allowed: {range_words(spec)}{unit}." if spec.kind in {"int", "float"} else ""
     choices: list[tuple[str, str]] = []
     attrs: dict[str, Any] = {"inputmode": "decimal", "autocomplete": "off"}
     match spec.kind:

@@ -1,4 +1,6 @@
-"""Training: the list of jobs, and one job live. How a job is started is in `new_pages`."""
+"""Training: the list of jobs, and one job live. How one is started is in `new_pages`, what is done with it in
+`action_pages`.
+"""
 
 from typing import Annotated, Any
 from uuid import UUID
@@ -9,21 +11,21 @@ from fastapi.responses import JSONResponse
 from brightrun.accounts.context import PageCtx, RequestContext, page_needs
 from brightrun.accounts.roles import Permission
 from brightrun.costs import pages as costs_pages
-from brightrun.errors import BrightRunError, InvalidInputError
+from brightrun.errors import InvalidInputError
+from brightrun.formats.hyperparameters import SPECS
 from brightrun.training import repository, series, service
-from brightrun.training.schemas import JobCancel, JobOut
+from brightrun.training.new_pages import LABELS, plain_number, range_words
+from brightrun.training.schemas import JobOut
 from brightrun.training.tables import ACTIVE, WAITING, JobStage, JobStatus, SeriesKind
 from brightrun.training.views import job_view, job_views
-from brightrun.web import forms, views
+from brightrun.web import views
 from brightrun.web.filters import duration
 from brightrun.web.http import Page
 from brightrun.web.statuses import status_look
-from brightrun.web.toasts import Toast, toast_redirect
 
 router = APIRouter(prefix="/training", include_in_schema=False)
 
 _READ = page_needs(Permission.JOBS_READ)
-_WRITE = page_needs(Permission.JOBS_WRITE)
 _PAGE_SIZE = 20
 _LOG_LINES = 100
 _CURVE_POINTS = 1000
@@ -41,6 +43,8 @@ STAGE_WORDS = {
     JobStage.TRAINING: "Training",
     JobStage.FINALIZING: "Measuring and storing",
 }
+ADJUSTED = ("micro_batch_tokens", "checkpoint_every_steps", "eval_every_steps", "divergence_loss")
+"""Numbers that the page offers to change before a job goes on; the API takes all that are adjustable."""
 REASON_WORDS = {
     "loss_not_decreasing": "The loss does not go down",
     "cost_too_high": "It costs too much",
@@ -142,12 +146,36 @@ async def _job(
         took=sum(attempt.seconds for attempt in job.attempts or ()),
         spent=job.cost_usd if job.final_cost_usd is None else job.final_cost_usd,
         reasons=REASON_WORDS,
+        adjustable=adjustable_settings(job),
+        checkpoint_choices=checkpoint_choices(job),
         log=log,
         stage_words=STAGE_WORDS,
         can_write=Permission.JOBS_WRITE in permissions,
         sees_costs=Permission.COSTS_READ in permissions,
         **({"errors": {}, "cancel_open": False} | told | values),
     )
+
+
+def adjustable_settings(job: JobOut) -> list[dict[str, str]]:
+    """What may be changed before a job goes on, as it is now."""
+    return [
+        {
+            "name": name,
+            "label": LABELS[name],
+            "value": plain_number(job.hyperparameters[name]),
+            "help": f"{range_words(SPECS[name])} {SPECS[name].unit}",
+        }
+        for name in ADJUSTED
+    ]
+
+
+def checkpoint_choices(job: JobOut) -> list[tuple[str, str]]:
+    """Where a job that stopped can go on from, the newest first."""
+    steps = sorted(job.checkpoints, reverse=True)
+    return [
+        ("" if place == 0 else str(step), f"The newest checkpoint, step {step:,}" if place == 0 else f"Step {step:,}")
+        for place, step in enumerate(steps)
+    ]
 
 
 def stage_items(job: JobOut) -> list[dict[str, Any]]:
@@ -227,43 +255,3 @@ async def curve(ctx: PageCtx, job_id: UUID, after: Annotated[int, Query(ge=-1)] 
             [row["step"], row[column]] for row in rows if row["step"] > after and row[column] is not None
         ]
     return JSONResponse({"data": answer})
-
-
-@router.post("/{job_id}/cancel", **_WRITE)
-async def cancel(ctx: PageCtx, job_id: UUID) -> Response:
-    values = forms.text_fields(await ctx.request.form(), ("reason", "note"))
-    try:
-        body = forms.parse(JobCancel, {"reason": values["reason"] or None, "note": values["note"] or None})
-        job = await service.cancel(ctx.session, job_id, body)
-    except BrightRunError as error:
-        return _not_done(ctx, job_id, error)
-    ended = job.status == JobStatus.CANCELLED
-    return toast_redirect(
-        ctx.request,
-        f"/training/{job_id}",
-        Toast(
-            title="The job is cancelled" if ended else "The job is being stopped",
-            description="" if ended else "It saves a checkpoint first, and is gone within a minute.",
-        ),
-    )
-
-
-@router.post("/{job_id}/retry", **_WRITE)
-async def retry(ctx: PageCtx, job_id: UUID) -> Response:
-    try:
-        job = await service.retry(ctx.session, job_id)
-    except BrightRunError as error:
-        return _not_done(ctx, job_id, error)
-    where = f"It goes on from step {job.checkpoint_step:,}." if job.checkpoint_step else "It starts from the beginning."
-    return toast_redirect(ctx.request, f"/training/{job_id}", Toast(title="Queued again", description=where))
-
-
-def _not_done(ctx: RequestContext, job_id: UUID, error: BrightRunError) -> Response:
-    if error.status == 404:
-        raise error
-    toast = Toast(title="That did not work", description=_plain(error), category="error")
-    return toast_redirect(ctx.request, f"/training/{job_id}", toast)
-
-
-def _plain(error: BrightRunError) -> str:
-    return " ".join(text for texts in forms.problems(error).values() for text in texts)

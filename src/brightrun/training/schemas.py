@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from brightrun.costs.schemas import Usd
 from brightrun.datasets.schemas import Name
+from brightrun.formats.hyperparameters import ADJUSTABLE
 from brightrun.training.tables import EventSource, JobStage, JobStatus, Outcome, PresetId, SeriesKind
 from brightrun.web.text import STORABLE
 
@@ -76,10 +77,31 @@ class JobCancel(BaseModel):
         Field(examples=list(get_args(CancelReason))),
     ] = None
     note: Annotated[str, StringConstraints(max_length=2000), STORABLE] | None = None
+    checkpoint: Annotated[
+        bool, Field(description="Save a checkpoint first, to go on from later; false: stop at the next step")
+    ] = True
+
+
+class JobResume(BaseModel):
+    """From where, and with what changed; both left out: from the newest checkpoint, as it was."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    checkpoint_step: Annotated[
+        int | None, Field(ge=1, le=1_000_000_000, description="One of the job's `checkpoints`")
+    ] = None
+    hyperparameters: Annotated[
+        dict[str, HyperparameterValue],
+        Field(max_length=64, description=f"Only what does not change the result: {', '.join(sorted(ADJUSTABLE))}"),
+    ] = {}
 
 
 class AttemptOut(BaseModel):
-    """One trainer process. seconds and cost_usd of a running one are up to now."""
+    """One trainer process. seconds and cost_usd of a running one are up to now.
+
+    lost_seconds, lost_usd: of an attempt that was interrupted or failed, what came after its last whole checkpoint and
+    is done again; steps_lost: that many steps.
+    """
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -92,8 +114,21 @@ class AttemptOut(BaseModel):
     message: str | None
     checkpoint_before: int
     checkpoint_after: int | None
+    step_reached: int
     seconds: float
     cost_usd: Usd
+    steps_lost: int
+    lost_seconds: float
+    lost_usd: Usd
+
+
+class InterruptionsOut(BaseModel):
+    """count: attempts that were interrupted or failed; the rest: what was done in vain in all of them together."""
+
+    count: int
+    steps_lost: int
+    lost_seconds: float
+    lost_usd: Usd
 
 
 class DatasetRef(BaseModel):
@@ -112,7 +147,9 @@ class JobOut(BaseModel):
     cost_usd: up to now, exact to the second; final_cost_usd once it has ended. promise: the estimate at creation.
     metrics: the latest point of the curves. series: the curves, thinned to about 500 points each; null in lists and
     in answers to writes, and at /metrics with as many points as asked for. cancelling: asked to stop, not stopped yet.
-    can: what may be done with it now. attempts: null in lists. waiting_reason: why it has not started.
+    pausing: asked to pause, not paused yet. stop_overdue: asked to stop, and not confirmed within a minute.
+    can: what may be done with it now. attempts, interruptions: null in lists. waiting_reason: why it has not started.
+    checkpoints: steps that it can go on from.
     train_loss_first, _last: per trained token, over the first and last tenth of the steps. heldout_loss_*: per trained
     token of conversations that training never saw; heldout_conversations, heldout_tokens are their n.
     """
@@ -131,6 +168,8 @@ class JobOut(BaseModel):
     final_cost_usd: Usd | None
     price_per_hour_usd: Usd
     cancelling: bool
+    stop_overdue: bool
+    pausing: bool
     waiting_reason: str | None
     queue_position: int | None = None
     can: dict[str, bool]
@@ -158,6 +197,7 @@ class JobOut(BaseModel):
     heldout_conversations: int | None
     heldout_tokens: int | None
     checkpoint_step: int
+    checkpoints: list[int]
     model_id: UUID | None
 
     error_code: str | None
@@ -176,6 +216,7 @@ class JobOut(BaseModel):
     completed_at: datetime | None
     next_attempt_at: datetime | None
     attempts: list[AttemptOut] | None = None
+    interruptions: InterruptionsOut | None = None
 
 
 class JobData(BaseModel):

@@ -1,4 +1,5 @@
-"""The rules of training jobs: create, look up, cancel, retry, complete. What runs them is in `supervisor/`.
+"""The rules of training jobs: create, look up, complete. What is done with one is in `actions`, what runs it in
+`supervisor/`.
 
 Functions take the transaction they work in; row-level security has narrowed it to one workspace.
 """
@@ -15,7 +16,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from brightrun.accounts.signin import Principal
 from brightrun.audit.service import record as audit
-from brightrun.clock import utcnow
 from brightrun.datasets import service as datasets
 from brightrun.datasets.tables import Dataset, DatasetStatus
 from brightrun.errors import ConflictError, InvalidInputError, NotFoundError
@@ -23,7 +23,6 @@ from brightrun.formats.hyperparameters import total_steps
 from brightrun.formats.names import TRAINED_LATER
 from brightrun.ids import uuid7
 from brightrun.notifications.tables import NotificationType
-from brightrun.queue import enqueue
 from brightrun.settings import Settings
 from brightrun.training import endings, estimate, repository
 from brightrun.training.changes import announce, note
@@ -34,13 +33,12 @@ from brightrun.training.configuration import (
     configure,
     require_available,
 )
-from brightrun.training.schemas import EstimateIn, JobCancel, JobCreate
-from brightrun.training.tables import ACTIVE, ENDED, WAITING, JobStatus, TrainingJob
+from brightrun.training.schemas import EstimateIn, JobCreate
+from brightrun.training.tables import ACTIVE, WAITING, JobStatus, TrainingJob
 from brightrun.web.http import Page, pick_sort
 
 REGISTER_TASK = "models.register"
 """Stores a finished run as a model and calls `complete_job`; it lives in the models room, one floor up."""
-RETRYABLE = (JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.INTERRUPTED)
 
 
 async def get(session: AsyncSession, job_id: UUID, *, lock: bool = False) -> TrainingJob:
@@ -211,61 +209,7 @@ def _require_ready(dataset: Dataset) -> None:
     )
 
 
-# --- what people do with a job --------------------------------------------------------------------------------------
-
-
-async def cancel(session: AsyncSession, job_id: UUID, body: JobCancel) -> TrainingJob:
-    """Stop it: at once when nothing runs, else its supervisor does so soon. Repeating it is harmless."""
-    job = await get(session, job_id, lock=True)
-    if job.status == JobStatus.CANCELLED or (job.cancel_requested_at is not None and job.status not in ENDED):
-        return job
-    if job.status in ENDED:
-        raise ConflictError(f"The job is {job.status} already; there is nothing to cancel", code="job_ended")
-    if job.trained_at is not None:
-        raise ConflictError(
-            "Training is done and paid for; the model is being stored. Delete the model afterwards if you do not "
-            "want it",
-            code="job_trained",
-        )
-    job.cancel_requested_at = utcnow()
-    job.cancel_reason, job.cancel_note = body.reason, body.note
-    await session.flush()
-    await audit(session, "job.cancelled", "job", job.id, {"reason": body.reason, "note": body.note})
-    if job.status in ACTIVE:
-        await note(session, job, "cancel_requested", "Asked to stop.", details={"reason": body.reason})
-        await announce(session, job)
-    else:
-        await endings.cancelled(session, job)
-    return await get(session, job_id)
-
-
-async def retry(session: AsyncSession, job_id: UUID) -> TrainingJob:
-    """Go on from the last whole checkpoint, or from the start where there is none, with the same configuration."""
-    job = await get(session, job_id, lock=True)
-    if job.status not in RETRYABLE:
-        raise ConflictError(f"The job is {job.status}; only a job that stopped can be retried", code="not_retryable")
-    if job.trained_at is None and job.run_dir is None:
-        dataset = await repository.datasets(session, {job.dataset_id})
-        found = dataset.get(job.dataset_id)
-        if found is None or found.deleted_at is not None:
-            raise ConflictError("Its dataset was deleted; restore it first", code="dataset_deleted")
-    job.error_code = job.error_message = job.error_advice = job.error_evidence = None
-    job.cancel_requested_at = job.cancel_reason = job.cancel_note = None
-    job.completed_at = job.final_cost = job.next_attempt_at = job.waiting_reason = None
-    job.fruitless = job.own_failures = 0
-    job.queued_at = utcnow()
-    if job.trained_at is not None:
-        # The trainer was done; only storing the model failed.
-        job.status = JobStatus.RUNNING
-        await enqueue(session, REGISTER_TASK, job_id=job.id, workspace_id=job.workspace_id)
-    else:
-        job.status = JobStatus.QUEUED
-    await session.flush()
-    where = f"from step {job.checkpoint_step}" if job.checkpoint_step else "from the start"
-    await note(session, job, "retried", f"Retried by hand; it goes on {where}.")
-    await audit(session, "job.retried", "job", job.id, {"checkpoint_step": job.checkpoint_step})
-    await announce(session, job)
-    return await get(session, job_id)
+# --- numbers of a workspace -----------------------------------------------------------------------------------------
 
 
 async def stats(session: AsyncSession) -> dict[str, Any]:

@@ -83,7 +83,9 @@ class TrainingJob(HasId, InWorkspace, HasTimestamps, Base):
     host: the machine (data directory) whose disk has the run directory. run_number: how often one was made.
     lease_owner, lease_expires_at: the supervisor that follows the job; only it may write the run's state.
     attempt: number of the newest attempt. event_offset, last_event_seq, log_offset: how far the run's files are read.
-    checkpoint_step: newest whole checkpoint. fruitless: interruptions in a row without a new one.
+    checkpoint_step: newest whole checkpoint; checkpoints: all that are kept. fruitless: interruptions in a row without
+    a new one. pause_requested_at: asked to pause, and not paused yet. cancel_saves: a cancelled run saves first.
+    resume_step, run_changes: from where, and with which other hyperparameters, the next attempt goes on.
     own_failures: failures that the run itself caused, since it was created or retried by hand.
     next_attempt_at: not started before. waiting_reason: why a queued job does not start.
     """
@@ -152,6 +154,8 @@ class TrainingJob(HasId, InWorkspace, HasTimestamps, Base):
     cancel_requested_at: Mapped[datetime | None]
     cancel_reason: Mapped[str | None]
     cancel_note: Mapped[str | None]
+    cancel_saves: Mapped[bool] = mapped_column(server_default=text("true"))
+    pause_requested_at: Mapped[datetime | None]
 
     executor: Mapped[str] = mapped_column(server_default="local")
     host: Mapped[str | None]
@@ -164,6 +168,9 @@ class TrainingJob(HasId, InWorkspace, HasTimestamps, Base):
     last_event_seq: Mapped[BigInt] = mapped_column(server_default=text("0"))
     log_offset: Mapped[BigInt] = mapped_column(server_default=text("0"))
     checkpoint_step: Mapped[int] = mapped_column(server_default=text("0"))
+    checkpoints: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"))
+    resume_step: Mapped[int | None]
+    run_changes: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
     fruitless: Mapped[int] = mapped_column(server_default=text("0"))
     own_failures: Mapped[int] = mapped_column(server_default=text("0"))
     next_attempt_at: Mapped[datetime | None]
@@ -183,6 +190,8 @@ class TrainingAttempt(HasId, InWorkspace, Base):
 
     pid, process_started: what tells the process from a later one of the same pid; both null for the moment between
     deciding to launch and having launched. seconds: what is charged. checkpoint_before, checkpoint_after: steps.
+    step_reached: last step it reported; saved_at: when its last whole checkpoint was written. What came later is done
+    again when it was interrupted.
     events_before: number of the run's last event when it was launched; what follows is this attempt's own.
     exit_code: null when nobody saw it (the supervisor had died too); then `reason` comes from the run's own events.
     """
@@ -211,6 +220,8 @@ class TrainingAttempt(HasId, InWorkspace, Base):
     events_before: Mapped[BigInt] = mapped_column(server_default=text("0"))
     checkpoint_before: Mapped[int] = mapped_column(server_default=text("0"))
     checkpoint_after: Mapped[int | None]
+    step_reached: Mapped[int] = mapped_column(server_default=text("0"))
+    saved_at: Mapped[datetime | None]
     seconds: Mapped[Decimal | None] = mapped_column(Numeric(14, 3))
     cost: Mapped[Money | None]
 

@@ -11,10 +11,13 @@ from brightrun.clock import utcnow
 from brightrun.costs.service import to_usd
 from brightrun.datasets.tables import Dataset
 from brightrun.training import repository
+from brightrun.training.actions import RESUMABLE, RETRYABLE
 from brightrun.training.changes import eta_seconds
-from brightrun.training.schemas import AttemptOut, DatasetRef, JobOut
-from brightrun.training.service import RETRYABLE
+from brightrun.training.schemas import AttemptOut, DatasetRef, InterruptionsOut, JobOut
+from brightrun.training.supervisor.alarms import STOPPED_WITHIN_S
 from brightrun.training.tables import ENDED, JobStatus, Outcome, TrainingAttempt, TrainingJob
+
+_WASTED = (Outcome.INTERRUPTED, Outcome.FAILED)
 
 
 def attempt_cost(price_per_hour: Decimal, seconds: Decimal) -> Decimal:
@@ -27,6 +30,7 @@ async def job_view(session: AsyncSession, job: TrainingJob) -> JobOut:
     datasets = await repository.datasets(session, {job.dataset_id})
     view = _view(job, datasets[job.dataset_id])
     view.attempts = [_attempt(job, row) for row in await repository.attempts(session, job.id)]
+    view.interruptions = _interruptions(view.attempts)
     if job.status == JobStatus.QUEUED:
         view.queue_position = await repository.queue_position(session, job)
     return view
@@ -56,9 +60,19 @@ def _view(job: TrainingJob, dataset: Dataset) -> JobOut:
         final_cost_usd=job.final_cost,
         price_per_hour_usd=job.price_per_hour,
         cancelling=job.cancel_requested_at is not None and not ended,
+        stop_overdue=not ended
+        and job.cancel_requested_at is not None
+        and (utcnow() - job.cancel_requested_at).total_seconds() > STOPPED_WITHIN_S,
+        pausing=job.pause_requested_at is not None and not ended,
         waiting_reason=job.waiting_reason,
         can={
             "cancel": not ended and job.cancel_requested_at is None and job.trained_at is None,
+            "pause": not ended
+            and job.status != JobStatus.PAUSED
+            and job.cancel_requested_at is None
+            and job.pause_requested_at is None
+            and job.trained_at is None,
+            "resume": job.status in RESUMABLE or job.pause_requested_at is not None,
             "retry": job.status in RETRYABLE,
         },
         dataset_id=job.dataset_id,
@@ -89,6 +103,7 @@ def _view(job: TrainingJob, dataset: Dataset) -> JobOut:
         heldout_conversations=job.heldout_conversations,
         heldout_tokens=job.heldout_tokens,
         checkpoint_step=job.checkpoint_step,
+        checkpoints=job.checkpoints,
         model_id=job.artifact_id,
         error_code=job.error_code,
         error_message=job.error_message,
@@ -113,16 +128,40 @@ def _attempt(job: TrainingJob, row: TrainingAttempt, now: datetime | None = None
         seconds = Decimal(str(max(0.0, ((now or utcnow()) - row.started_at).total_seconds()))).quantize(
             Decimal("0.001")
         )
+    outcome = Outcome(row.outcome) if row.outcome else None
+    lost = _lost_seconds(row) if outcome in _WASTED else Decimal(0)
     return AttemptOut(
         n=row.n,
         started_at=row.started_at,
         ended_at=row.ended_at,
         exit_code=row.exit_code,
-        outcome=Outcome(row.outcome) if row.outcome else None,
+        outcome=outcome,
         reason=row.reason,
         message=row.message,
         checkpoint_before=row.checkpoint_before,
         checkpoint_after=row.checkpoint_after,
+        step_reached=row.step_reached,
         seconds=float(seconds),
         cost_usd=row.cost if row.cost is not None else attempt_cost(job.price_per_hour, seconds),
+        steps_lost=max(0, row.step_reached - (row.checkpoint_after or 0)) if outcome in _WASTED else 0,
+        lost_seconds=float(lost),
+        lost_usd=attempt_cost(job.price_per_hour, lost),
+    )
+
+
+def _lost_seconds(row: TrainingAttempt) -> Decimal:
+    """What an attempt did after its last whole checkpoint: all of it, when it wrote none."""
+    if row.ended_at is None or row.seconds is None:
+        return Decimal(0)
+    since = (row.ended_at - (row.saved_at or row.started_at)).total_seconds()
+    return min(row.seconds, Decimal(str(max(0.0, since))).quantize(Decimal("0.001")))
+
+
+def _interruptions(attempts: Sequence[AttemptOut]) -> InterruptionsOut:
+    wasted = [attempt for attempt in attempts if attempt.outcome in _WASTED]
+    return InterruptionsOut(
+        count=len(wasted),
+        steps_lost=sum(attempt.steps_lost for attempt in wasted),
+        lost_seconds=round(sum(attempt.lost_seconds for attempt in wasted), 3),
+        lost_usd=sum((attempt.lost_usd for attempt in wasted), Decimal(0)),
     )

@@ -1,8 +1,19 @@
 """What a supervisor asks of a place where trainers run. `local` is the first; clusters and rented GPUs follow it."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
+
+
+class StopAction(StrEnum):
+    """How a trainer is asked to end (exit code 75). The words are those of its control file."""
+
+    STOP = "stop"
+    """At the next step, without a new checkpoint."""
+    SAVE = "checkpoint_and_stop"
+    PAUSE = "pause"
+    """As `SAVE`; the run says that it was paused."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +43,8 @@ class RunningTrainer(Protocol):
 
     def is_alive(self) -> bool: ...
 
-    def stop(self) -> None:
-        """Ask it to save a checkpoint and end (exit code 75)."""
+    def stop(self, action: StopAction) -> None:
+        """Ask it to end between two steps. May be asked again with another action."""
         ...
 
     def kill(self) -> None:
@@ -41,7 +52,7 @@ class RunningTrainer(Protocol):
         ...
 
     def is_gone(self) -> bool:
-        """True when nothing of it is left, its children included."""
+        """True when nothing of it is left, its children included, whatever session they moved to."""
         ...
 
 

@@ -14,13 +14,15 @@ from typing import Any
 import psutil
 
 from brightrun.logs import get_logger
-from brightrun.training.executors.base import NoDeviceError, ProcessIdentity
+from brightrun.training.executors.base import NoDeviceError, ProcessIdentity, StopAction
 from brightrun.training.executors.devices import local_gpus
 
 log = get_logger(__name__)
 
 TRAINER_LOG = "trainer.log"
 _TRAINER_FILE, _LOCK_FILE, _CONTROL_FILE = "trainer.json", "lock", "control.json"
+_MARK = "BRIGHTRUN_TRAINER_OF"
+"""Every process that a trainer starts inherits it, so that none is overlooked. Its value: the run directory."""
 _SAME_START_S = 2.0
 """psutil derives start times from the boot time, which moves a little when the clock is set."""
 
@@ -78,37 +80,45 @@ class LocalTrainer:
             return process_of(self.identity) is not None
         return lock_is_held(self.run_dir)
 
-    def stop(self) -> None:
-        if self.identity is not None:
+    def stop(self, action: StopAction) -> None:
+        if action is StopAction.SAVE and self.identity is not None:
             if self.is_alive():
                 # The leader alone: it saves, and looks after its own children.
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(self.identity.pid, signal.SIGTERM)
             return
         aside = self.run_dir / f".{_CONTROL_FILE}.new"
-        aside.write_text('{"action": "checkpoint_and_stop"}\n', encoding="utf-8")
+        aside.write_text(json.dumps({"action": action.value}) + "\n", encoding="utf-8")
         aside.replace(self.run_dir / _CONTROL_FILE)
 
     def kill(self) -> None:
         if self.identity is None:
-            self.stop()
+            self.stop(StopAction.SAVE)
             return
-        if self.is_alive() or self._members():
+        members = self._members()
+        if self.is_alive() or members:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.identity.pid, signal.SIGKILL)
+        for member in members:  # those that moved to a session of their own
+            with contextlib.suppress(psutil.Error):
+                member.kill()  # psutil looks at the start time first: never a later process of the same pid
 
     def is_gone(self) -> bool:
         return not self.is_alive() and not self._members()
 
-    def _members(self) -> list[int]:
-        """Living processes of the trainer's group: its pid is the group's, for it leads a session of its own."""
+    def _members(self) -> list[psutil.Process]:
+        """Living processes of the trainer: of its group (its pid is the group's, for it leads a session of its own),
+        and whatever inherited its mark."""
         if self.identity is None:
             return []
         found = []
-        for pid in psutil.pids():
+        for process in psutil.process_iter():
             try:
-                if os.getpgid(pid) == self.identity.pid and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-                    found.append(pid)
+                ours = os.getpgid(process.pid) == self.identity.pid or (
+                    process.environ().get(_MARK) == str(self.run_dir)
+                )
+                if ours and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
             except (ProcessLookupError, PermissionError, psutil.Error):
                 continue  # ended meanwhile, or is another user's and so none of ours
         return found
@@ -138,7 +148,7 @@ class LocalExecutor:
                 # -P: the run directory holds a user's file and is nowhere to import from.
                 [sys.executable, "-P", "-m", "brightrun.trainer", str(run_dir)],
                 cwd=run_dir,
-                env=clean_environment(devices=devices, network=network),
+                env=clean_environment(devices=devices, network=network) | {_MARK: str(run_dir)},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -12,12 +13,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from brightrun.clock import utcnow
 from brightrun.logs import get_logger
 from brightrun.training.changes import announce, note
-from brightrun.training.executors.base import Executor, ProcessIdentity, RunningTrainer
-from brightrun.training.supervisor import settle
+from brightrun.training.executors.base import Executor, ProcessIdentity, RunningTrainer, StopAction
+from brightrun.training.supervisor import alarms, settle
 from brightrun.training.supervisor.claims import LostLeaseError
 from brightrun.training.supervisor.ending import AttemptEnd
 from brightrun.training.supervisor.hold import Hold, run_dir_of
-from brightrun.training.supervisor.ingest import ingest, ingest_log
+from brightrun.training.supervisor.ingest import event_time, ingest, ingest_log
 from brightrun.training.supervisor.progress import Pace
 from brightrun.training.supervisor.starter import Starter
 from brightrun.training.supervisor.tail import EVENTS_FILE, Lines, parse_events, read_lines
@@ -40,7 +41,7 @@ class _Synced:
 
     event_offset: int
     log_offset: int
-    cancel_asked: bool
+    asked: StopAction | None
     caught_up: bool
     announced: bool
 
@@ -94,6 +95,7 @@ class Follower:
         """
         hold = self.hold
         seen_alive = trainer is not None
+        asked: StopAction | None = None
         asked_at: float | None = None
         try:
             while True:
@@ -107,9 +109,10 @@ class Follower:
                 if hold.stopping.is_set() and hold.leave and asked_at is None:
                     await hold.transaction(self._release)
                     return None
-                if asked_at is None and (synced.cancel_asked or hold.stopping.is_set()):
-                    trainer.stop()
-                    asked_at = time.monotonic()
+                wanted = synced.asked or (StopAction.SAVE if hold.stopping.is_set() else None)
+                if wanted is not None and wanted is not asked:
+                    await asyncio.to_thread(trainer.stop, wanted)
+                    asked, asked_at = wanted, asked_at or time.monotonic()
                 elif asked_at is not None and time.monotonic() - asked_at > STOP_GRACE_S:
                     trainer.kill()
                 await self._pause(stopping=asked_at is not None)
@@ -119,7 +122,7 @@ class Follower:
                 trainer.kill()
             raise
         if trainer is not None:
-            await self._see_off(trainer)
+            await self._see_off(trainer, asked_at)
         end = AttemptEnd(
             hold=hold,
             executor=self._executor,
@@ -140,6 +143,7 @@ class Follower:
         events = parse_events(said.lines, after_seq=job.last_event_seq, run_dir=run_dir)
         turned = await ingest(session, job, events, self._pace) if events else False
         await ingest_log(session, job, logged.lines)
+        await _mark_progress(session, attempt, events)
         job.event_offset, job.log_offset = said.offset, logged.offset
         running = settle.seconds_between(attempt.started_at, utcnow())
         job.current_cost = self._spent_before + attempt_cost(job.price_per_hour, running)
@@ -151,7 +155,7 @@ class Follower:
         return _Synced(
             event_offset=said.offset,
             log_offset=logged.offset,
-            cancel_asked=job.cancel_requested_at is not None,
+            asked=_asked(job),
             caught_up=not said.lines and not logged.lines,
             announced=due,
         )
@@ -166,21 +170,26 @@ class Follower:
         job = await self.hold.job(session)
         job.lease_owner = job.lease_expires_at = None
 
-    async def _see_off(self, trainer: RunningTrainer) -> None:
-        """Nothing that the trainer started may outlive it."""
+    async def _see_off(self, trainer: RunningTrainer, asked_at: float | None) -> None:
+        """Nothing that the trainer started may outlive it: looked for, ended, and said either way."""
         deadline = time.monotonic() + _GONE_WITHIN_S
         while not await asyncio.to_thread(trainer.is_gone):
-            trainer.kill()
+            await asyncio.to_thread(trainer.kill)
             if time.monotonic() > deadline:
                 await self.hold.transaction(self._alarm)
                 return
             await asyncio.sleep(0.1)
+        if asked_at is not None:
+            seconds = time.monotonic() - asked_at
+            await self.hold.transaction(lambda session: self._verified(session, seconds))
+
+    async def _verified(self, session: AsyncSession, seconds: float) -> None:
+        job = await self.hold.job(session)
+        text = f"The trainer and all its processes were gone {seconds:.1f} s after they were asked to stop."
+        await note(session, job, "processes_gone", text, details={"seconds": round(seconds, 1)})
 
     async def _alarm(self, session: AsyncSession) -> None:
-        job = await self.hold.job(session)
-        text = "A process that the trainer started is still there after it was killed. Look at this machine."
-        await note(session, job, "process_left", text, level="error")
-        log.error("processes of a trainer outlive it", job=str(job.id))
+        await alarms.process_left(session, await self.hold.job(session), self.hold.host)
 
     async def _pause(self, *, stopping: bool) -> None:
         """Until the next round; a stop is heard at once."""
@@ -191,6 +200,26 @@ class Follower:
             await asyncio.wait_for(self.hold.stopping.wait(), TICK_S)
         except TimeoutError:
             return
+
+
+def _asked(job: TrainingJob) -> StopAction | None:
+    """What people want of the run now."""
+    if job.cancel_requested_at is not None:
+        return StopAction.SAVE if job.cancel_saves else StopAction.STOP
+    return StopAction.PAUSE if job.pause_requested_at is not None else None
+
+
+async def _mark_progress(session: AsyncSession, attempt: TrainingAttempt, events: list[dict[str, Any]]) -> None:
+    """How far the attempt got, and when it last saved: what an interruption costs follows from it."""
+    steps = [int(event["step"]) for event in events if event.get("type") == "metric"]
+    saved = [event_time(event) for event in events if event.get("type") == "checkpoint"]
+    if not steps and not saved:
+        return
+    row = await session.get_one(TrainingAttempt, attempt.id)
+    if steps:
+        row.step_reached = steps[-1]
+    if saved:
+        row.saved_at = saved[-1]
 
 
 def _identity(attempt: TrainingAttempt) -> ProcessIdentity | None:

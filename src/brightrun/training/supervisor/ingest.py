@@ -33,7 +33,7 @@ async def ingest(session: AsyncSession, job: TrainingJob, events: list[dict[str,
     points: dict[tuple[str, int], dict[str, Any]] = {}
     lines: list[dict[str, Any]] = []
     for event in events:
-        at = _time(event)
+        at = event_time(event)
         job.last_event_seq = int(event["seq"])
         match event.get("type"):
             case "metric":
@@ -48,6 +48,7 @@ async def ingest(session: AsyncSession, job: TrainingJob, events: list[dict[str,
                     lines.append(line)
             case "checkpoint":
                 job.checkpoint_step = max(job.checkpoint_step, int(event["step"]))
+                job.checkpoints = event.get("kept") or [int(event["step"])]
                 lines.append(_line(job, event, at, "checkpoint", f"Checkpoint after step {event['step']}."))
             case "warning":
                 lines.append(_line(job, event, at, "warning", str(event.get("message", "")), level="warning"))
@@ -82,7 +83,8 @@ async def ingest_log(session: AsyncSession, job: TrainingJob, lines: Iterable[tu
     await _write_lines(session, rows)
 
 
-def _time(event: dict[str, Any]) -> datetime:
+def event_time(event: dict[str, Any]) -> datetime:
+    """When it says that it happened; now, when it does not say so."""
     try:
         return datetime.fromisoformat(str(event["time"]))
     except (KeyError, ValueError):

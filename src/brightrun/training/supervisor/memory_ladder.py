@@ -4,7 +4,8 @@ from pathlib import Path
 
 import msgspec
 
-from brightrun.formats.run import RUN_FILE, read_run, write_run
+from brightrun.formats.run import read_run
+from brightrun.training.supervisor.run_edits import replace_run
 
 _LEAST_TOKENS = 64
 
@@ -30,9 +31,5 @@ def step_down(run_dir: Path) -> str | None:
     changed = msgspec.structs.replace(
         config, hyperparameters=values, rules_fired=[*config.rules_fired, f"{words}: memory had run out."]
     )
-    aside = run_dir / f".{RUN_FILE}.new"
-    aside.mkdir(exist_ok=True)
-    write_run(changed, aside)
-    (aside / RUN_FILE).replace(run_dir / RUN_FILE)  # a crash leaves the earlier file or the new one
-    aside.rmdir()
+    replace_run(run_dir, changed)
     return words

@@ -69,6 +69,7 @@ async def close_attempt(
 async def trained(session: AsyncSession, job: TrainingJob) -> None:
     """The trainer is done: hand over to the models room. The job is `completed` once its model is stored."""
     job.trained_at = utcnow()
+    job.pause_requested_at = None  # it was quicker
     job.stage = JobStage.FINALIZING
     job.lease_owner = job.lease_expires_at = None
     job.estimated_completion_at = None
@@ -82,7 +83,8 @@ async def interrupted(session: AsyncSession, job: TrainingJob, verdict: Verdict,
     """It goes on by itself, unless it gets nowhere. by_us: an orderly stop of the worker counts against nothing."""
     attempt = await _last_attempt(session, job)
     advanced = attempt is not None and job.checkpoint_step > attempt.checkpoint_before
-    job.fruitless = 0 if advanced else job.fruitless if by_us else job.fruitless + 1
+    asked = by_us or job.pause_requested_at is not None
+    job.fruitless = 0 if advanced else job.fruitless if asked else job.fruitless + 1
     if job.fruitless > MAX_FRUITLESS:
         await endings.failed(
             session, job, code="interrupted_too_often",
@@ -93,7 +95,8 @@ async def interrupted(session: AsyncSession, job: TrainingJob, verdict: Verdict,
         )  # fmt: skip
         return
     pause = 0.0 if by_us else pause_s(job.fruitless)
-    await _wait(session, job, pause)
+    if await _wait(session, job, pause):
+        return
     where = f"after step {job.checkpoint_step}" if job.checkpoint_step else "at its start"
     text = f"{verdict.message} It goes on by itself, {where}."
     await note(session, job, "interrupted", text, level="warning", details={"code": verdict.code, "pause_s": pause})
@@ -113,7 +116,8 @@ async def own_failure(session: AsyncSession, job: TrainingJob, verdict: Verdict,
         )
         return
     pause = pause_s(job.own_failures)
-    await _wait(session, job, pause)
+    if await _wait(session, job, pause):
+        return
     again = f"It is tried again{f' in {pause:.0f} s' if pause else ''}{f', {change}' if change else ''}."
     details = {"code": verdict.code, "evidence": evidence[-2000:], "pause_s": pause}
     await note(session, job, "attempt_failed", f"{verdict.message} {again}", level="error", details=details)
@@ -136,12 +140,17 @@ async def put_back(session: AsyncSession, job: TrainingJob, reason: str, *, paus
     await announce(session, job)
 
 
-async def _wait(session: AsyncSession, job: TrainingJob, pause: float) -> None:
+async def _wait(session: AsyncSession, job: TrainingJob, pause: float) -> bool:
+    """For its next attempt; or paused, when somebody asked for that: True, and all is said."""
+    if job.pause_requested_at is not None:
+        await endings.paused(session, job)
+        return True
     job.status = JobStatus.INTERRUPTED
     job.next_attempt_at = utcnow() + timedelta(seconds=pause) if pause else None
     job.estimated_completion_at = None
     job.lease_owner = job.lease_expires_at = None
     await session.flush()
+    return False
 
 
 async def _last_attempt(session: AsyncSession, job: TrainingJob) -> TrainingAttempt | None:

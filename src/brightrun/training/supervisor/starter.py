@@ -20,6 +20,7 @@ from brightrun.training.supervisor import readiness, settle
 from brightrun.training.supervisor.hold import Hold, run_dir_of
 from brightrun.training.supervisor.outcomes import Kind, Verdict
 from brightrun.training.supervisor.prepare import PreparationError
+from brightrun.training.supervisor.run_edits import edit_run
 from brightrun.training.tables import JobStage, JobStatus, TrainingAttempt, TrainingJob
 
 log = get_logger(__name__)
@@ -30,11 +31,7 @@ T = TypeVar("T")
 
 
 class StoppedError(Exception):
-    """The worker stops, or the job was cancelled, before a trainer was started."""
-
-    def __init__(self, *, cancelled: bool) -> None:
-        super().__init__("cancelled" if cancelled else "stopped")
-        self.cancelled = cancelled
+    """The worker stops, or the job was cancelled or paused, before a trainer was started."""
 
 
 class Starter:
@@ -48,10 +45,11 @@ class Starter:
             await asyncio.to_thread(self._executor.check, job.gpu_config)
             if not readiness.is_prepared(job):
                 await self._prepare(job)
+            else:
+                await asyncio.to_thread(edit_run, run_dir_of(job), changes=job.run_changes, resume_step=job.resume_step)
             return await self._launch()
-        except StoppedError as stopped:
-            cancelled = stopped.cancelled
-            await self._hold.transaction(lambda session: self._put_down(session, cancelled=cancelled))
+        except StoppedError:
+            await self._hold.transaction(self._put_down)
         except NoDeviceError as error:
             reason = str(error)
             await self._hold.transaction(lambda session: self._put_back(session, reason))
@@ -73,6 +71,7 @@ class Starter:
             job = await hold.job(session)
             job.run_dir, job.run_number = str(run_dir), job.run_number + 1
             job.event_offset = job.log_offset = job.last_event_seq = job.checkpoint_step = 0
+            job.checkpoints, job.resume_step, job.run_changes = [], None, {}  # the overrides have the changes too
             values = config.hyperparameters
             job.total_steps = total_steps(values, config.split.train_records)
             job.total_epochs = values.epochs
@@ -94,9 +93,9 @@ class Starter:
                 if task.done():
                     return task.result()
                 if stop.done():
-                    raise StoppedError(cancelled=False)
+                    raise StoppedError("the worker stops")
                 if await self._hold.transaction(self._renew):
-                    raise StoppedError(cancelled=True)
+                    raise StoppedError("the job was asked to stop")
         finally:
             stop.cancel()
             if not task.done():
@@ -107,7 +106,7 @@ class Starter:
         """True when the job was asked to stop."""
         job = await self._hold.job(session)
         self._hold.renew(job)
-        return job.cancel_requested_at is not None
+        return job.cancel_requested_at is not None or job.pause_requested_at is not None
 
     # --- the process --------------------------------------------------------------------------------------------
 
@@ -142,9 +141,11 @@ class Starter:
     async def _open_attempt(self, session: AsyncSession) -> tuple[TrainingJob, TrainingAttempt]:
         hold = self._hold
         job = await hold.job(session)
-        if job.cancel_requested_at is not None or hold.stopping.is_set():
-            raise StoppedError(cancelled=job.cancel_requested_at is not None)
+        if job.cancel_requested_at is not None or job.pause_requested_at is not None or hold.stopping.is_set():
+            raise StoppedError("before the trainer was started")
         job.attempt += 1
+        # In run.json by now; what comes after this attempt goes on from its newest checkpoint.
+        job.resume_step, job.run_changes = None, {}
         attempt = TrainingAttempt(
             id=uuid7(),
             workspace_id=job.workspace_id,
@@ -153,6 +154,7 @@ class Starter:
             host=hold.host,
             started_at=utcnow(),
             events_before=job.last_event_seq,
+            step_reached=job.checkpoint_step,
             checkpoint_before=job.checkpoint_step,
         )
         session.add(attempt)
@@ -174,10 +176,12 @@ class Starter:
 
     # --- instead of it ------------------------------------------------------------------------------------------
 
-    async def _put_down(self, session: AsyncSession, *, cancelled: bool) -> None:
+    async def _put_down(self, session: AsyncSession) -> None:
         job = await self._hold.job(session)
-        if cancelled:
+        if job.cancel_requested_at is not None:
             await endings.cancelled(session, job)
+        elif job.pause_requested_at is not None:
+            await endings.paused(session, job)
         else:
             await settle.put_back(session, job, "The worker stopped; the next one starts it.", pause_s=0)
 

@@ -1,0 +1,172 @@
+"""What people do with a job: cancel, pause, resume, retry. Each locks the row, and is harmless when it is repeated."""
+
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from brightrun.audit.service import record as audit
+from brightrun.clock import utcnow
+from brightrun.errors import ConflictError, InvalidInputError
+from brightrun.formats import hyperparameters
+from brightrun.formats.hyperparameters import ADJUSTABLE, HyperparameterError
+from brightrun.queue import enqueue
+from brightrun.training import endings, repository
+from brightrun.training.changes import announce, note
+from brightrun.training.schemas import JobCancel, JobResume
+from brightrun.training.service import REGISTER_TASK, get
+from brightrun.training.tables import ACTIVE, ENDED, JobStatus, TrainingJob
+
+RETRYABLE = (JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.INTERRUPTED)
+RESUMABLE = (*RETRYABLE, JobStatus.PAUSED)
+
+
+async def cancel(session: AsyncSession, job_id: UUID, body: JobCancel) -> TrainingJob:
+    """Stop it: at once when nothing runs, else its supervisor does so soon. Repeating it is harmless."""
+    job = await get(session, job_id, lock=True)
+    if job.status == JobStatus.CANCELLED or (job.cancel_requested_at is not None and job.status not in ENDED):
+        return job
+    if job.status in ENDED:
+        raise ConflictError(f"The job is {job.status} already; there is nothing to cancel", code="job_ended")
+    _require_untrained(job)
+    job.cancel_requested_at = utcnow()
+    job.cancel_reason, job.cancel_note, job.cancel_saves = body.reason, body.note, body.checkpoint
+    await session.flush()
+    details = {"reason": body.reason, "note": body.note, "checkpoint": body.checkpoint}
+    await audit(session, "job.cancelled", "job", job.id, details)
+    if job.status in ACTIVE:
+        how = "after saving a checkpoint" if body.checkpoint else "at the next step"
+        await note(session, job, "cancel_requested", f"Asked to stop {how}.", details=details)
+        await announce(session, job)
+    else:
+        await endings.cancelled(session, job)
+    return await get(session, job_id)
+
+
+async def pause(session: AsyncSession, job_id: UUID) -> TrainingJob:
+    """Save a checkpoint and give the machine back until somebody resumes it; at once when nothing runs."""
+    job = await get(session, job_id, lock=True)
+    if job.status == JobStatus.PAUSED or (job.pause_requested_at is not None and job.status not in ENDED):
+        return job
+    if job.status in ENDED or job.cancel_requested_at is not None:
+        what = job.status if job.status in ENDED else "being cancelled"
+        raise ConflictError(f"The job is {what}; there is nothing to pause", code="not_pausable")
+    _require_untrained(job)
+    await audit(session, "job.paused", "job", job.id)
+    if job.status in ACTIVE:
+        job.pause_requested_at = utcnow()
+        await session.flush()
+        await note(session, job, "pause_requested", "Asked to pause: it saves a checkpoint first.")
+        await announce(session, job)
+    else:
+        await endings.paused(session, job)
+    return await get(session, job_id)
+
+
+async def resume(session: AsyncSession, job_id: UUID, body: JobResume) -> TrainingJob:
+    """Go on with a job that stopped: from its newest checkpoint or from one that is chosen, with allowed changes.
+
+    One that is only asked to pause simply runs on. Raises ConflictError for a job that runs, is done or is being
+    cancelled; InvalidInputError for a checkpoint that is not kept, or a change that would make it another run.
+    """
+    job = await get(session, job_id, lock=True)
+    plain = body.checkpoint_step is None and not body.hyperparameters
+    if job.status in ACTIVE and job.cancel_requested_at is None and job.trained_at is None and plain:
+        if job.pause_requested_at is not None:
+            job.pause_requested_at = None
+            await session.flush()
+            await note(session, job, "pause_withdrawn", "It is not to pause after all.")
+            await announce(session, job)
+        return await get(session, job_id)
+    if job.status not in RESUMABLE:
+        raise ConflictError(
+            f"The job is {job.status}; only a job that stopped or is paused can be resumed", code="not_resumable"
+        )
+    changes = _allowed_changes(job, body.hyperparameters)
+    if body.checkpoint_step is not None:
+        _choose_checkpoint(job, body.checkpoint_step)
+    if changes:
+        job.run_changes = changes
+        job.overrides = job.overrides | changes
+        job.hyperparameters = job.hyperparameters | changes
+    return await _go_on(session, job, "resumed", changes)
+
+
+async def retry(session: AsyncSession, job_id: UUID) -> TrainingJob:
+    """Go on from the last whole checkpoint, or from the start where there is none, with the same configuration."""
+    job = await get(session, job_id, lock=True)
+    if job.status not in RETRYABLE:
+        raise ConflictError(f"The job is {job.status}; only a job that stopped can be retried", code="not_retryable")
+    return await _go_on(session, job, "retried", {})
+
+
+async def _go_on(session: AsyncSession, job: TrainingJob, how: str, changes: dict[str, Any]) -> TrainingJob:
+    """Into the queue again; what is counted against it is counted anew."""
+    if job.trained_at is None and job.run_dir is None:
+        dataset = await repository.datasets(session, {job.dataset_id})
+        found = dataset.get(job.dataset_id)
+        if found is None or found.deleted_at is not None:
+            raise ConflictError("Its dataset was deleted; restore it first", code="dataset_deleted")
+    paused = job.status == JobStatus.PAUSED
+    job.error_code = job.error_message = job.error_advice = job.error_evidence = None
+    job.cancel_requested_at = job.cancel_reason = job.cancel_note = None
+    job.completed_at = job.final_cost = job.next_attempt_at = job.waiting_reason = None
+    job.fruitless = job.own_failures = 0
+    if not paused:
+        job.queued_at = utcnow()
+    if job.trained_at is not None:
+        # The trainer was done; only storing the model failed.
+        job.status = JobStatus.RUNNING
+        await enqueue(session, REGISTER_TASK, job_id=job.id, workspace_id=job.workspace_id)
+    else:
+        # A paused one had its turn already: it comes before those that only wait.
+        job.status = JobStatus.INTERRUPTED if paused and job.attempt else JobStatus.QUEUED
+    await session.flush()
+    where = f"from step {job.checkpoint_step}" if job.checkpoint_step else "from the start"
+    changed = f", with {', '.join(f'{name} {value}' for name, value in changes.items())}" if changes else ""
+    await note(session, job, how, f"{how.capitalize()} by hand; it goes on {where}{changed}.", details=changes)
+    await audit(session, f"job.{how}", "job", job.id, {"checkpoint_step": job.checkpoint_step, "changes": changes})
+    await announce(session, job)
+    return await get(session, job.id)
+
+
+def _require_untrained(job: TrainingJob) -> None:
+    if job.trained_at is not None:
+        raise ConflictError(
+            "Training is done and paid for; the model is being stored. Delete the model afterwards if you do not "
+            "want it",
+            code="job_trained",
+        )
+
+
+def _allowed_changes(job: TrainingJob, wanted: dict[str, Any]) -> dict[str, Any]:
+    """Only what decides speed, memory and record keeping: anything else would make it another run."""
+    if not wanted:
+        return {}
+    if job.trained_at is not None:
+        raise ConflictError("Training is done; only storing the model is left, and nothing to change", code="trained")
+    fixed = "cannot change on the way: it would be another run. Start a similar job with it"
+    details = {f"hyperparameters.{name}": [fixed] for name in wanted if name not in ADJUSTABLE}
+    if not details:
+        try:
+            values = hyperparameters.build(job.preset_id, job.overrides | wanted)
+            return {
+                name: getattr(values, name) for name in wanted if job.hyperparameters[name] != getattr(values, name)
+            }
+        except HyperparameterError as error:
+            details = {f"hyperparameters.{name}": texts for name, texts in error.problems.items()}
+    raise InvalidInputError("Some changes are not allowed", code="validation_error", details=details)
+
+
+def _choose_checkpoint(job: TrainingJob, step: int) -> None:
+    if job.trained_at is not None:
+        raise ConflictError("Training is done; only storing the model is left", code="trained")
+    if step not in job.checkpoints or job.run_dir is None:
+        known = ", ".join(map(str, job.checkpoints)) if job.run_dir is not None else ""
+        raise InvalidInputError(
+            f"There is no checkpoint of step {step}",
+            code="validation_error",
+            details={"checkpoint_step": [f"kept are those of step {known}" if known else "none is kept"]},
+        )
+    job.resume_step = job.checkpoint_step = step
+    job.checkpoints = [kept for kept in job.checkpoints if kept <= step]
