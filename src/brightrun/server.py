@@ -12,7 +12,7 @@ from sqlalchemy import text
 import brightrun
 from brightrun import overview_pages
 from brightrun.accounts import api as accounts_api
-from brightrun.accounts import live, oidc, settings_pages, settings_team_pages
+from brightrun.accounts import audit_api, audit_pages, live, oidc, settings_pages, settings_team_pages
 from brightrun.accounts import pages as accounts_pages
 from brightrun.accounts.context import page_context
 from brightrun.costs import api as costs_api
@@ -42,6 +42,7 @@ from brightrun.web.security import RequestEnvelope
 ROUTERS = (
     accounts_api.router,
     live.router,
+    audit_api.router,
     notifications_api.router,
     costs_api.router,
     datasets_api.router,
@@ -51,6 +52,7 @@ ROUTERS = (
     oidc.router,
     settings_pages.router,
     settings_team_pages.router,
+    audit_pages.router,
     costs_pages.router,
     overview_pages.router,
     datasets_pages.router,

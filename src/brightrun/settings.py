@@ -154,6 +154,12 @@ class Settings(BaseSettings):
     gpu_catalogue: Path | None = Field(
         default=None, description="Your own GPU catalogue (TOML). Default: the one shipped."
     )
+    run_retention_days: int = Field(
+        default=30,
+        ge=0,
+        description="Run directories of completed jobs, whose models are stored, are deleted after this. Others are "
+        "kept: a retry goes on from them.",
+    )
     job_lease_s: float = Field(default=30.0, description="A supervisor must renew its lease on a job within this.")
 
     @field_validator("pickled_models", mode="before")

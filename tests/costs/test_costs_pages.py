@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 from brightrun.accounts.roles import Role
 from brightrun.costs import service
-from brightrun.costs.pages import TYPE_WORDS, bars, plain_cell
+from brightrun.costs.pages import TYPE_WORDS, bars
 from brightrun.costs.schemas import DayCost
 from brightrun.costs.tables import CostType
 from brightrun.db.session import Database
+from brightrun.web.text import plain_cell
 from live import Live, Member
 from page_client import PageClient, words
 

@@ -34,6 +34,7 @@ LOOKUPS = {
     "lookup_host_jobs",
     "lookup_startable_jobs",
     "lookup_overdue_stops",
+    "lookup_purgeable_runs",
 }
 NOT_OWNED = {"alembic_version", "rate_limits"}
 """Tables that belong to nobody."""

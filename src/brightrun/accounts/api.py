@@ -4,8 +4,8 @@ from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
 
-from brightrun.accounts import mail, repository, service, signin
-from brightrun.accounts.browser import leave, link_limits, open_session, signin_limits
+from brightrun.accounts import mail, quota, repository, service, signin
+from brightrun.accounts.browser import leave, link_limits, note_failed_signin, open_session, signin_limits
 from brightrun.accounts.context import Ctx, csrf_token, needs, platform_of
 from brightrun.accounts.rate_limits import count, give_back, hit
 from brightrun.accounts.roles import Permission, Role
@@ -22,6 +22,7 @@ from brightrun.accounts.schemas import (
     MemberUpdate,
     PasswordChange,
     SignIn,
+    StorageData,
     TokenCreate,
     TokenCreated,
     TokenData,
@@ -33,7 +34,7 @@ from brightrun.accounts.schemas import (
     WorkspaceOut,
 )
 from brightrun.accounts.tables import User, Workspace, WorkspaceMember
-from brightrun.errors import ForbiddenError
+from brightrun.errors import ForbiddenError, UnauthenticatedError
 from brightrun.web.http import FAILURES, Items, PageParams, Success, many, one
 
 router = APIRouter(prefix="/api", tags=["accounts"])
@@ -55,9 +56,13 @@ async def sign_in(request: Request, response: Response, body: SignIn) -> Success
     platform = platform_of(request)
     limits = signin_limits(platform, request, body.email)
     await hit(platform.db, limits)
-    async with platform.db.transaction() as session:
-        user = await signin.check_password(session, body.email, body.password)
-        session_id = await open_session(session, platform, request, response, user)
+    try:
+        async with platform.db.transaction() as session:
+            user = await signin.check_password(session, body.email, body.password)
+            session_id = await open_session(session, platform, request, response, user, by="password")
+    except UnauthenticatedError:
+        note_failed_signin(platform, request, body.email)
+        raise
     await give_back(platform.db, limits)
     response.headers["X-CSRF-Token"] = csrf_token(platform, str(session_id))
     return one(UserData(user=UserOut(id=user.id, email=user.email, name=user.name)))
@@ -121,6 +126,13 @@ async def get_workspace(ctx: Ctx, workspace_id: UUID) -> Success[WorkspaceData]:
     workspace = await service.require_workspace(ctx.session, ctx.principal, workspace_id)
     role = await service.role_in(ctx.session, ctx.principal, workspace_id)
     return one(WorkspaceData(workspace=_workspace(workspace, role)))
+
+
+@router.get("/workspaces/{workspace_id}/storage", **needs(Permission.WORKSPACE_READ))
+async def get_storage(ctx: Ctx, workspace_id: UUID) -> Success[StorageData]:
+    """How much the workspace stores, and how much it may."""
+    await service.require_workspace(ctx.session, ctx.principal, workspace_id)
+    return one(StorageData(storage=await quota.storage_of(ctx.session, ctx.settings, workspace_id)))
 
 
 @router.patch("/workspaces/{workspace_id}", **needs(Permission.WORKSPACE_MANAGE))

@@ -1,5 +1,6 @@
 """The cookie side of signing in: what pages and the API share."""
 
+import asyncio
 import secrets
 from uuid import UUID
 
@@ -11,7 +12,10 @@ from brightrun.accounts.context import RequestContext, cookie_name, cookies_are_
 from brightrun.accounts.tables import User
 from brightrun.accounts.tokens import token_hash
 from brightrun.clock import utcnow
+from brightrun.logs import get_logger
 from brightrun.platform import Platform
+
+log = get_logger(__name__)
 
 
 def _anonymous_cookie(platform: Platform) -> str:
@@ -50,9 +54,10 @@ async def open_session(
     response: Response,
     user: User,
     *,
+    by: str,
     workspace_id: UUID | None = None,
 ) -> UUID:
-    """Sign `user` in, in this browser; the session's id. The transaction must act as the user."""
+    """Sign `user` in, in this browser; the session's id. The transaction must act as the user. by: what proved it."""
     days = platform.settings.session_days
     row, token = await signin.start_session(
         session,
@@ -60,6 +65,7 @@ async def open_session(
         days=days,
         user_agent=request.headers.get("user-agent"),
         address=client_address(request),
+        by=by,
         workspace_id=workspace_id,
     )
     response.set_cookie(
@@ -72,6 +78,27 @@ async def open_session(
         path="/",
     )
     return row.id
+
+
+_noting: set[asyncio.Task[None]] = set()
+
+
+def note_failed_signin(platform: Platform, request: Request, email: str) -> None:
+    """Into the audit log, beside the answer: what it takes would tell whether there is such an account."""
+
+    async def note() -> None:
+        async with platform.db.transaction() as session:
+            await signin.note_failed_signin(session, email, client_address(request))
+
+    task = asyncio.get_running_loop().create_task(note())
+    _noting.add(task)
+    task.add_done_callback(_noted)
+
+
+def _noted(task: asyncio.Task[None]) -> None:
+    _noting.discard(task)
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("a failed sign-in is not in the audit log", exc_info=error)
 
 
 async def leave(ctx: RequestContext, response: Response) -> None:

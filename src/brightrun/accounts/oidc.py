@@ -176,7 +176,7 @@ async def _finish(request: Request, code: str, state: str, error: str) -> Respon
     async with platform.db.transaction() as session:
         user = await _find_or_make(session, settings, f"{issuer}#{claims['sub']}", claims)
         response = RedirectResponse(hop.next, status_code=303)
-        await open_session(session, platform, request, response, user)
+        await open_session(session, platform, request, response, user, by="single sign-on")
     return response
 
 

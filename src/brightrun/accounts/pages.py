@@ -16,6 +16,7 @@ from brightrun.accounts.browser import (
     client_address,
     leave,
     link_limits,
+    note_failed_signin,
     open_session,
     remember_anonymous,
     signin_limits,
@@ -66,10 +67,10 @@ def _messages(error: BrightRunError) -> dict[str, list[str]]:
 
 
 async def _signed_in(
-    request: Request, user: User, session: AsyncSession, target: str, *, workspace_id: UUID | None = None
+    request: Request, user: User, session: AsyncSession, target: str, *, by: str, workspace_id: UUID | None = None
 ) -> Response:
     response = RedirectResponse(local_path(target), status_code=303)
-    await open_session(session, platform_of(request), request, response, user, workspace_id=workspace_id)
+    await open_session(session, platform_of(request), request, response, user, by=by, workspace_id=workspace_id)
     return response
 
 
@@ -94,10 +95,12 @@ async def sign_in(request: Request, email: Field, password: Field, next: Field =
         await hit(platform.db, limits)
         async with platform.db.transaction() as session:
             user = await signin.check_password(session, email, password)
-            response = await _signed_in(request, user, session, next)
+            response = await _signed_in(request, user, session, next, by="password")
         await give_back(platform.db, limits)
         return response
     except BrightRunError as error:
+        if error.code == "bad_credentials":
+            note_failed_signin(platform, request, email)
         response = signin_form(request, next, status=error.status, email=email, errors=_messages(error))
         if isinstance(error, RateLimitedError):
             response.headers["Retry-After"] = str(error.retry_after_s)
@@ -125,7 +128,7 @@ async def use_signin_link(request: Request, token: str) -> Response:
         await hit(platform.db, link_limits(platform, request, token))
         async with platform.db.transaction() as session:
             user = await signin.use_link(session, token, LinkPurpose.SIGN_IN)
-            return await _signed_in(request, user, session, "/")
+            return await _signed_in(request, user, session, "/", by="one-time link")
     except BrightRunError as error:
         return signin_form(request, "/", status=error.status, errors=_messages(error))
 
@@ -154,7 +157,7 @@ async def sign_up(
             user = await signin.create_user(session, email=email, name=name[:200], password=password)
             title = workspace_name.strip()[:200] or f"{user.name}'s workspace"
             await signin.create_workspace(session, user.id, title)
-            return await _signed_in(request, user, session, "/")
+            return await _signed_in(request, user, session, "/", by="sign-up")
     except BrightRunError as error:
         return _form(
             request,
@@ -210,7 +213,7 @@ async def reset(request: Request, token: str, password: Field) -> Response:
         await hit(platform.db, link_limits(platform, request, token))
         async with platform.db.transaction() as session:
             user = await signin.reset_password(session, token, password)
-            return await _signed_in(request, user, session, "/")
+            return await _signed_in(request, user, session, "/", by="new password")
     except BrightRunError as error:
         return _form(request, "reset_password", status=error.status, token=token, errors=_messages(error))
 
@@ -269,7 +272,7 @@ async def accept(request: Request, token: str, name: Field = "", password: Field
                 await service.switch_workspace(session, principal, workspace.id)
                 return RedirectResponse("/", status_code=303)
             user, workspace = await service.join(session, token, name=name[:200], password=password)
-            return await _signed_in(request, user, session, "/", workspace_id=workspace.id)
+            return await _signed_in(request, user, session, "/", by="invitation", workspace_id=workspace.id)
     except BrightRunError as error:
         if error.code == "invitation_invalid":
             return signin_form(request, "/", status=error.status, errors=_messages(error))

@@ -5,7 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import func, or_, select, text, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import aggregate_order_by, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from brightrun.accounts.roles import Role
@@ -178,6 +178,21 @@ async def get_workspace(session: AsyncSession, workspace_id: UUID) -> Workspace 
     return await session.scalar(select(Workspace).where(Workspace.id == workspace_id, Workspace.deleted_at.is_(None)))
 
 
+async def all_workspaces(session: AsyncSession) -> list[tuple[Workspace, list[str]]]:
+    """Every workspace with the addresses of its owners, oldest first. For the owner role: others see their own."""
+    emails = func.array_agg(aggregate_order_by(User.email, User.email))
+    owning = (WorkspaceMember.workspace_id == Workspace.id) & (WorkspaceMember.role == Role.OWNER)
+    rows = await session.execute(
+        select(Workspace, emails)
+        .join(WorkspaceMember, owning)
+        .join(User, User.id == WorkspaceMember.user_id)
+        .where(Workspace.deleted_at.is_(None))
+        .group_by(Workspace.id)
+        .order_by(Workspace.created_at, Workspace.id)
+    )
+    return [(workspace, list(owners)) for workspace, owners in rows]
+
+
 async def list_members(session: AsyncSession, workspace_id: UUID, page: Page) -> tuple[list[Any], int]:
     """Rows of (WorkspaceMember, User), and how many there are."""
     where = WorkspaceMember.workspace_id == workspace_id
@@ -305,3 +320,15 @@ async def revoke_tokens_of(
     if origin is not None:
         statement = statement.where(ApiToken.origin == origin)
     await session.execute(statement.values(revoked_at=now))
+
+
+async def lock_quota(session: AsyncSession, workspace_id: UUID) -> None:
+    """One creation at a time in a workspace, so that two cannot both take the last free bytes."""
+    await session.execute(
+        text("select pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": f"quota {workspace_id}"}
+    )
+
+
+async def workspace_quota(session: AsyncSession, workspace_id: UUID) -> int | None:
+    quota: int | None = await session.scalar(select(Workspace.storage_quota_bytes).where(Workspace.id == workspace_id))
+    return quota

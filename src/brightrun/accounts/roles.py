@@ -29,6 +29,8 @@ class Permission(StrEnum):
     MODELS_READ = "models:read"
     MODELS_WRITE = "models:write"
     COSTS_READ = "costs:read"
+    AUDIT_READ = "audit:read"
+    """Who did what in the workspace."""
 
 
 _VIEWER = frozenset(
@@ -48,7 +50,7 @@ _TRAINER = _REVIEWER | {
     Permission.MODELS_WRITE,
     Permission.COSTS_READ,
 }
-_ADMIN = _TRAINER | {Permission.WORKSPACE_MANAGE}
+_ADMIN = _TRAINER | {Permission.WORKSPACE_MANAGE, Permission.AUDIT_READ}
 
 PERMISSIONS: dict[Role, frozenset[Permission]] = {
     Role.VIEWER: _VIEWER,

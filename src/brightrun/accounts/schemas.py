@@ -42,6 +42,21 @@ class WorkspaceData(BaseModel):
     workspace: WorkspaceOut
 
 
+class StorageOut(BaseModel):
+    """quota_bytes: null when there is no limit. used_bytes: everything that counts against it, the trash too.
+
+    own_quota: set for this workspace by whoever runs the installation, not the installation's default.
+    """
+
+    used_bytes: int
+    quota_bytes: int | None
+    own_quota: bool
+
+
+class StorageData(BaseModel):
+    storage: StorageOut
+
+
 class MemberOut(BaseModel):
     user_id: UUID
     email: str

@@ -11,6 +11,7 @@ from brightrun.accounts.roles import ALL_SCOPES, Permission, Role, permitted
 from brightrun.accounts.signin import Principal, check_password, clean_email, create_user, create_workspace, require
 from brightrun.accounts.tables import ApiToken, Invitation, User, Workspace, WorkspaceMember
 from brightrun.accounts.tokens import API_TOKEN_PREFIX, new_token, token_hash
+from brightrun.audit.service import record
 from brightrun.clock import utcnow
 from brightrun.db.session import assume
 from brightrun.errors import ConflictError, ForbiddenError, NotFoundError, UnauthenticatedError
@@ -69,7 +70,9 @@ async def end_session(session: AsyncSession, principal: Principal, session_id: U
 async def rename_workspace(session: AsyncSession, principal: Principal, workspace_id: UUID, name: str) -> Workspace:
     workspace = await require_workspace(session, principal, workspace_id)
     await require_manager(session, principal, workspace_id)
-    workspace.name = name
+    before, workspace.name = workspace.name, name
+    if name != before:
+        await record(session, "workspace.renamed", "workspace", workspace_id, {"before": before, "after": name})
     await session.flush()
     return workspace
 
@@ -115,9 +118,12 @@ async def change_role(
     _refuse_above(acting, role, "give")
     if owners == [user_id] and role is not Role.OWNER:
         raise ConflictError("A workspace needs an owner: make someone else owner first", code="last_owner")
-    member.role = role
+    before, member.role = member.role, role
     user = await repository.get_user(session, user_id)
     assert user is not None
+    if role != before:
+        facts = {"email": user.email, "before": before, "after": role.value}
+        await record(session, "member.role_changed", "member", user_id, facts)
     await session.flush()
     return member, user
 
@@ -134,6 +140,10 @@ async def remove_member(session: AsyncSession, principal: Principal, workspace_i
         member = await _member(session, workspace_id, user_id)
     if owners == [user_id]:
         raise ConflictError("A workspace needs an owner: make someone else owner first", code="last_owner")
+    user = await repository.get_user(session, user_id)
+    assert user is not None
+    action = "member.left" if user_id == principal.user_id else "member.removed"
+    await record(session, action, "member", user_id, {"email": user.email, "role": member.role})
     await session.delete(member)
     await session.flush()
 
@@ -175,12 +185,20 @@ async def invite(
     session.add(invitation)
     await session.flush()
     await session.refresh(invitation)
+    await record(session, "invitation.created", "invitation", invitation.id, _invited(invitation))
     return invitation, token
 
 
+def _invited(invitation: Invitation) -> dict[str, str]:
+    return {"email": invitation.email, "role": invitation.role}
+
+
 async def revoke_invitation(session: AsyncSession, invitation_id: UUID) -> Invitation:
-    revoked = await repository.revoke_invitation(session, invitation_id, utcnow())
+    now = utcnow()
+    revoked = await repository.revoke_invitation(session, invitation_id, now)
     if revoked is not None:
+        if revoked.revoked_at == now:
+            await record(session, "invitation.revoked", "invitation", invitation_id, _invited(revoked))
         return revoked
     if await repository.get_invitation(session, invitation_id) is None:
         raise NotFoundError("There is no such invitation")
@@ -220,6 +238,7 @@ async def accept_invitation(session: AsyncSession, token: str, user_id: UUID) ->
         await repository.revoke_tokens_of(session, workspace.id, user_id, utcnow())
     elif _RANK.index(Role(invitation.role)) > _RANK.index(Role(member.role)):
         member.role = invitation.role
+    await record(session, "invitation.accepted", "invitation", invitation.id, _invited(invitation))
     await session.flush()
     return workspace
 
@@ -267,10 +286,8 @@ async def issue_token(
         name=name,
         scopes=scopes,
         expires_in_days=expires_in_days,
+        ends_with=maker if narrow else None,
     )
-    if maker is not None and narrow and maker.expires_at is not None:
-        row.expires_at = min(row.expires_at or maker.expires_at, maker.expires_at)
-        await session.flush()
     return row, token
 
 
@@ -299,12 +316,19 @@ async def create_token(
     scopes: list[str],
     expires_in_days: float | None,
     origin: str = "person",
+    ends_with: ApiToken | None = None,
 ) -> tuple[ApiToken, str]:
-    """The row and the token itself, which is shown once. Acts in `workspace_id` afterwards."""
+    """The row and the token itself, which is shown once. Acts in `workspace_id` afterwards.
+
+    ends_with: a token that the new one must not outlive.
+    """
     await assume(session, user_id=user_id, workspace_id=workspace_id)
     if await repository.get_membership(session, workspace_id, user_id) is None:
         raise NotFoundError("There is no such workspace, or you are not a member")
     token = new_token(API_TOKEN_PREFIX)
+    ends = [utcnow() + timedelta(days=expires_in_days)] if expires_in_days is not None else []
+    if ends_with is not None and ends_with.expires_at is not None:
+        ends.append(ends_with.expires_at)
     row = ApiToken(
         workspace_id=workspace_id,
         user_id=user_id,
@@ -313,11 +337,14 @@ async def create_token(
         hint=token[-4:],
         token_hash=token_hash(token),
         scopes=sorted(set(scopes)),
-        expires_at=utcnow() + timedelta(days=expires_in_days) if expires_in_days is not None else None,
+        expires_at=min(ends, default=None),
     )
     session.add(row)
     await session.flush()
     await session.refresh(row)
+    expires = row.expires_at.isoformat() if row.expires_at is not None else None
+    facts = {"name": name, "hint": row.hint, "scopes": row.scopes, "expires_at": expires, "origin": origin}
+    await record(session, "token.created", "token", row.id, facts)
     return row, token
 
 
@@ -343,4 +370,7 @@ async def revoke_token(session: AsyncSession, principal: Principal, token_id: UU
     row = await repository.revoke_api_token(session, token_id, None if anyone else principal.user_id, utcnow())
     if row is None:
         raise NotFoundError("There is no such token")
+    owner = await repository.get_user(session, row.user_id)
+    facts = {"name": row.name, "hint": row.hint, "of": owner.email if owner is not None else None}
+    await record(session, "token.revoked", "token", row.id, facts)
     return row

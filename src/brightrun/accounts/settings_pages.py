@@ -6,7 +6,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Response
 
-from brightrun.accounts import repository, service, signin
+from brightrun.accounts import quota, repository, service, signin
 from brightrun.accounts.context import PageCtx, RequestContext, cookies_are_secure, page_needs
 from brightrun.accounts.rate_limits import hit
 from brightrun.accounts.roles import Permission
@@ -23,8 +23,8 @@ _MANAGE = page_needs(Permission.WORKSPACE_MANAGE)
 _YEAR_S = 365 * 86_400
 
 
-def tabs(current: str) -> list[dict[str, Any]]:
-    """The sections of the settings, as `ui.tab_links` shows them."""
+def tabs(current: str, permissions: frozenset[Permission]) -> list[dict[str, Any]]:
+    """The sections of the settings that someone may see, as `ui.tab_links` shows them."""
     found = {
         "/settings": "Profile",
         "/settings/security": "Security",
@@ -32,6 +32,8 @@ def tabs(current: str) -> list[dict[str, Any]]:
         "/settings/members": "Members",
         "/settings/tokens": "API tokens",
     }
+    if Permission.AUDIT_READ in permissions:
+        found["/settings/audit"] = "Audit log"
     return [{"href": href, "label": label, "current": label == current} for href, label in found.items()]
 
 
@@ -44,7 +46,7 @@ def settings_page(ctx: RequestContext, template: str, tab: str, *, status: int =
         ctx.request,
         f"settings/{template}.html",
         status=status,
-        tabs=tabs(tab),
+        tabs=tabs(tab, ctx.principal.permissions),
         may=may,
         me=ctx.principal,
         **values,
@@ -158,12 +160,13 @@ async def end_session(ctx: PageCtx, session_id: UUID) -> Response:
 
 @router.get("/settings/workspace", **_READ)
 async def workspace_page(ctx: PageCtx) -> Response:
-    return _workspace(ctx)
+    return await _workspace(ctx)
 
 
-def _workspace(ctx: RequestContext, **shown: Any) -> Response:
+async def _workspace(ctx: RequestContext, **shown: Any) -> Response:
     values = {"name": ctx.request.state.page.workspace_name, "new_name": ""} | shown.pop("values", {})
-    return settings_page(ctx, "workspace", "Workspace", values=values, **shown)
+    storage = await quota.storage_of(ctx.session, ctx.settings, ctx.principal.workspace_id)
+    return settings_page(ctx, "workspace", "Workspace", values=values, storage=storage, **shown)
 
 
 @router.post("/settings/workspace", **_MANAGE)
@@ -172,7 +175,7 @@ async def rename_workspace(ctx: PageCtx) -> Response:
     try:
         name = forms.parse(WorkspaceCreate, values).name
     except BrightRunError as error:
-        return _workspace(ctx, values=values, **failure(error, "rename"))
+        return await _workspace(ctx, values=values, **failure(error, "rename"))
     await service.rename_workspace(ctx.session, ctx.principal, ctx.principal.workspace_id, name)
     return toasts.toast_redirect(ctx.request, "/settings/workspace", toasts.Toast(title="Workspace renamed"))
 
@@ -183,7 +186,7 @@ async def create_workspace(ctx: PageCtx) -> Response:
     try:
         name = forms.parse(WorkspaceCreate, {"name": values["new_name"]}).name
     except BrightRunError as error:
-        return _workspace(ctx, values=values, **failure(error, "create", name="new_name"))
+        return await _workspace(ctx, values=values, **failure(error, "create", name="new_name"))
     workspace = await signin.create_workspace(ctx.session, ctx.principal.user_id, name)
     await service.switch_workspace(ctx.session, ctx.principal, workspace.id)
     return toasts.toast_redirect(

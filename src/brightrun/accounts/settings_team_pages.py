@@ -40,6 +40,7 @@ PERMISSION_WORDS = {
     Permission.MODELS_WRITE: "Rename and delete models",
     Permission.COSTS_READ: "See what was spent",
     Permission.WORKSPACE_MANAGE: "Manage members, invitations and the workspace",
+    Permission.AUDIT_READ: "See who did what (the audit log)",
 }
 EXPIRIES = (("7", "7 days"), ("30", "30 days"), ("90", "90 days"), ("365", "1 year"), ("", "Never"))
 

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy.exc import IntegrityError
@@ -12,6 +13,7 @@ from brightrun.accounts import passwords, repository
 from brightrun.accounts.roles import PERMISSIONS, Permission, Role, permitted
 from brightrun.accounts.tables import AuthSession, LinkPurpose, SigninLink, User, Workspace, WorkspaceMember
 from brightrun.accounts.tokens import new_token, token_hash
+from brightrun.audit.service import record, record_in_each
 from brightrun.clock import utcnow
 from brightrun.db.session import assume
 from brightrun.errors import ConflictError, ForbiddenError, InvalidInputError, UnauthenticatedError
@@ -90,8 +92,15 @@ async def create_workspace(session: AsyncSession, user_id: UUID, name: str) -> W
     session.add(workspace)
     await session.flush()
     session.add(WorkspaceMember(workspace_id=workspace.id, user_id=user_id, role=Role.OWNER))
+    await record(session, "workspace.created", "workspace", workspace.id, {"name": workspace.name})
     await session.flush()
     return workspace
+
+
+async def note_account(session: AsyncSession, user_id: UUID, action: str, details: dict[str, Any]) -> None:
+    """Into the audit log of every workspace that the user belongs to. The transaction must act as the user."""
+    workspaces = [workspace.id for workspace, _role in await repository.list_workspaces(session, user_id)]
+    await record_in_each(session, workspaces, action, "account", user_id, details)
 
 
 async def start_session(
@@ -101,11 +110,13 @@ async def start_session(
     days: int,
     user_agent: str | None,
     address: str | None,
+    by: str,
     workspace_id: UUID | None = None,
 ) -> tuple[AuthSession, str]:
     """Sign a browser in; the row and the token for its cookie. The transaction must act as the user.
 
-    workspace_id: which one to look at first; default the one that the user has belonged to longest.
+    by: what proved who it is, for the audit log. workspace_id: which one to look at first; default the one that the
+    user has belonged to longest.
     """
     token = new_token()
     if workspace_id is None:
@@ -121,7 +132,16 @@ async def start_session(
     )
     session.add(row)
     await session.flush()
+    await note_account(session, user.id, "account.signed_in", {"by": by, "address": address})
     return row, token
+
+
+async def note_failed_signin(session: AsyncSession, email: str, address: str) -> None:
+    """A wrong password for an account that exists, for those who watch over its workspaces."""
+    user_id = await repository.lookup_user_by_email(session, email.strip())
+    if user_id is not None:
+        await assume(session, user_id=user_id)
+        await note_account(session, user_id, "account.sign_in_failed", {"address": address})
 
 
 async def check_password(session: AsyncSession, email: str, password: str) -> User:
@@ -146,6 +166,7 @@ async def make_link(session: AsyncSession, user_id: UUID, purpose: LinkPurpose) 
     life = SIGNIN_LINK_LIFE if purpose is LinkPurpose.SIGN_IN else RESET_LINK_LIFE
     session.add(SigninLink(user_id=user_id, purpose=purpose, token_hash=token_hash(token), expires_at=now + life))
     await session.flush()
+    await note_account(session, user_id, "account.link_created", {"purpose": purpose.value})
     return token
 
 
@@ -171,6 +192,7 @@ async def reset_password(session: AsyncSession, token: str, password: str) -> Us
     passwords.check_strength(password)
     user = await use_link(session, token, LinkPurpose.PASSWORD_RESET)
     await _new_password(session, user, password)
+    await note_account(session, user.id, "account.password_reset", {})
     return user
 
 
@@ -196,6 +218,7 @@ async def adopt_identity(session: AsyncSession, user: User, oidc_subject: str) -
         await repository.revoke_tokens_of(session, workspace.id, user.id, now)
     await assume(session, user_id=user.id)
     await session.flush()
+    await note_account(session, user.id, "account.single_sign_on_bound", {})
 
 
 async def change_password(session: AsyncSession, principal: Principal, current: str | None, new: str) -> None:
@@ -208,6 +231,7 @@ async def change_password(session: AsyncSession, principal: Principal, current: 
             "The current password is wrong", code="validation_error", details={"current_password": ["is wrong"]}
         )
     await _new_password(session, user, new, but=principal.session_id)
+    await note_account(session, user.id, "account.password_changed", {})
 
 
 async def authenticate_session(session: AsyncSession, token: str) -> Principal:
@@ -271,6 +295,7 @@ async def authenticate_token(session: AsyncSession, token: str) -> Principal:
     if row.last_used_at is None or now - row.last_used_at > _TOUCH_EVERY:
         await repository.touch_token(session, token_id, now)
     role = Role(membership.role)
+    session.info["token"] = row.name  # For the audit log.
     return Principal(
         user_id=user_id,
         workspace_id=workspace_id,

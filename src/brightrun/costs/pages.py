@@ -19,6 +19,7 @@ from brightrun.costs.tables import CostRecord, CostType
 from brightrun.errors import InvalidInputError
 from brightrun.web import forms, views
 from brightrun.web.http import PageParams, pick_sort
+from brightrun.web.text import plain_cell
 
 router = APIRouter(include_in_schema=False)
 
@@ -190,8 +191,3 @@ async def export_costs(
         media_type="text/csv; charset=utf-8",
         headers={"Content-Disposition": f'attachment; filename="{name}"'},
     )
-
-
-def plain_cell(text: str) -> str:
-    """A spreadsheet takes a text that begins like a formula for one; an apostrophe makes it text."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

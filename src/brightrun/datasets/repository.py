@@ -10,7 +10,6 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import undefer
 
-from brightrun.accounts.tables import Workspace
 from brightrun.datasets.tables import Dataset, DatasetStatus
 from brightrun.web.http import Page
 
@@ -93,18 +92,6 @@ async def stored_bytes(session: AsyncSession) -> int:
     """Bytes of the workspace's datasets: stored, announced, and in the trash."""
     total = await session.scalar(select(func.sum(Dataset.file_size)).where(Dataset.object_deleted_at.is_(None)))
     return int(total or 0)
-
-
-async def lock_quota(session: AsyncSession, workspace_id: UUID) -> None:
-    """One creation at a time in a workspace, so that two cannot both take the last free bytes."""
-    await session.execute(
-        text("select pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": f"quota {workspace_id}"}
-    )
-
-
-async def workspace_quota(session: AsyncSession, workspace_id: UUID) -> int | None:
-    quota: int | None = await session.scalar(select(Workspace.storage_quota_bytes).where(Workspace.id == workspace_id))
-    return quota
 
 
 async def start_validation(session: AsyncSession, dataset_id: UUID) -> int | None:

@@ -9,9 +9,10 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from brightrun.accounts import quota
 from brightrun.audit.service import record
 from brightrun.clock import utcnow
-from brightrun.datasets import quota, repository
+from brightrun.datasets import repository
 from brightrun.datasets.changes import announce
 from brightrun.datasets.schemas import DatasetStats, DatasetUpdate
 from brightrun.datasets.tables import Dataset, DatasetStatus
@@ -20,6 +21,8 @@ from brightrun.settings import Settings
 from brightrun.web.http import Page, pick_sort
 
 DeletionGuard = Callable[[AsyncSession, Dataset], Awaitable[str | None]]
+
+quota.usage_sources.append(repository.stored_bytes)
 
 deletion_guards: list[DeletionGuard] = []
 """Each answers why the dataset may not be deleted now, as a sentence for a person, or None. Rooms that use datasets

@@ -10,10 +10,11 @@ from uuid import UUID
 from sqlalchemy import func
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from brightrun.accounts import quota
 from brightrun.accounts.signin import Principal
 from brightrun.audit.service import record
 from brightrun.clock import utcnow
-from brightrun.datasets import quota, repository
+from brightrun.datasets import repository
 from brightrun.datasets.changes import announce, notify_ended
 from brightrun.datasets.schemas import DatasetCreate, DatasetOut, MultipartOut, UploadData
 from brightrun.datasets.service import get, get_for_update, removed

@@ -9,9 +9,9 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from brightrun.accounts import quota
 from brightrun.audit.service import record
 from brightrun.clock import utcnow
-from brightrun.datasets import quota
 from brightrun.errors import ConflictError, NotFoundError
 from brightrun.models import repository
 from brightrun.models.changes import announce

@@ -112,6 +112,12 @@ class TrainingJob(HasId, InWorkspace, HasTimestamps, Base):
             "queued_at",
             postgresql_where=text("status in ('queued', 'interrupted', 'initializing', 'running')"),
         ),
+        Index(
+            "training_jobs_run_dir_idx",
+            "host",
+            "completed_at",
+            postgresql_where=text("status = 'completed' and run_dir is not null"),
+        ),
     )
 
     created_by: Mapped[UUID | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))

@@ -22,3 +22,8 @@ STORABLE = AfterValidator(_storable)
 
 ONE_LINE = AfterValidator(_one_line)
 """No control characters, NUL and line breaks among them: a name. Put it after the other constraints."""
+
+
+def plain_cell(text: str) -> str:
+    """A spreadsheet takes a text that begins like a formula for one; an apostrophe makes it text."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

@@ -14,6 +14,7 @@ from brightrun.training.supervisor.claims import Found
 from brightrun.training.supervisor.follower import Follower
 from brightrun.training.supervisor.hold import Hold, is_away
 from brightrun.training.supervisor.identity import machine_id, new_owner
+from brightrun.training.supervisor.retention import keep_purging
 
 log = get_logger(__name__)
 
@@ -39,6 +40,7 @@ class Supervisor:
         self._host = await asyncio.to_thread(machine_id, self._platform.runs_dir)
         log.info("supervisor started", machine=self._host, jobs_at_once=self._platform.settings.max_running_jobs)
         stopped = asyncio.create_task(stop.wait())
+        purging = asyncio.create_task(keep_purging(self._platform, self._host))
         try:
             while not stop.is_set():
                 self._changed.clear()
@@ -54,6 +56,7 @@ class Supervisor:
                 changed.cancel()
         finally:
             stopped.cancel()
+            purging.cancel()
             await self._end(leave=leave_trainers())
         log.info("supervisor stopped")
 

@@ -5,13 +5,14 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from brightrun.datasets import repository
+from brightrun.accounts import repository
+from brightrun.accounts.schemas import StorageOut
 from brightrun.errors import StorageFullError
 from brightrun.settings import Settings
 
 UsageSource = Callable[[AsyncSession], Awaitable[int]]
 
-usage_sources: list[UsageSource] = [repository.stored_bytes]
+usage_sources: list[UsageSource] = []
 """Each answers how many bytes the session's workspace has stored in its room."""
 
 
@@ -23,6 +24,16 @@ async def quota_bytes(session: AsyncSession, settings: Settings, workspace_id: U
 
 async def used_bytes(session: AsyncSession) -> int:
     return sum([await source(session) for source in usage_sources])
+
+
+async def storage_of(session: AsyncSession, settings: Settings, workspace_id: UUID) -> StorageOut:
+    """Used and allowed. The transaction must act in the workspace."""
+    own = await repository.workspace_quota(session, workspace_id)
+    return StorageOut(
+        used_bytes=await used_bytes(session),
+        quota_bytes=(settings.workspace_quota_bytes if own is None else own) or None,
+        own_quota=own is not None,
+    )
 
 
 async def reserve(session: AsyncSession, settings: Settings, workspace_id: UUID, size: int) -> None:
