@@ -58,7 +58,7 @@ def test_every_page_of_every_filter_is_what_the_whole_list_says(
             if offset >= 0:
                 assert index.page(codes, offset, limit) == wanted[offset : offset + limit], (codes, offset)
     for line in {1, issues[0].line, issues[1500].line, issues[-1].line, issues[-1].line + 1, 3, 4, 5, 6, 7}:
-        assert list(index.of_line(line)) == [issue for issue in issues if issue.line == line]
+        assert [issue for _offset, issue in index.of_line(line)] == [issue for issue in issues if issue.line == line]
 
 
 def test_a_line_with_more_findings_than_a_block_is_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,7 +68,7 @@ def test_a_line_with_more_findings_than_a_block_is_read_whole(tmp_path: Path, mo
     written = write(tmp_path, issues)
     index = IssueIndex(ranges(written.index), ranges(written.jsonl))
     for line in (4, 5, 6, 90, 99):
-        assert list(index.of_line(line)) == [issue for issue in issues if issue.line == line]
+        assert [issue for _offset, issue in index.of_line(line)] == [issue for issue in issues if issue.line == line]
 
 
 def test_a_page_is_answered_from_a_few_kilobytes(tmp_path: Path, issues: list[Issue]) -> None:
@@ -85,6 +85,7 @@ def test_a_list_without_findings_and_a_file_that_is_no_index(tmp_path: Path) -> 
     index = IssueIndex(ranges(written.index), ranges(written.jsonl))
     assert index.page(None, 0, 25) == []
     assert list(index.of_line(1)) == []
+    assert index.neighbours(5, None) == (None, None)
     with pytest.raises(ValueError, match="not an index"):
         IssueIndex(ranges(written.csv), ranges(written.jsonl))
 

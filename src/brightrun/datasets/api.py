@@ -1,27 +1,35 @@
 """JSON routes of datasets."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Path, Query
 from fastapi.responses import RedirectResponse
 
 from brightrun.accounts.context import Ctx, needs
 from brightrun.accounts.roles import Permission
-from brightrun.datasets import issues, service, uploads
+from brightrun.datasets import dismissals, issues, records, service, uploads
 from brightrun.datasets.schemas import (
     DatasetCreate,
     DatasetData,
     DatasetOut,
     DatasetUpdate,
+    DismissalCreate,
+    DismissalData,
+    DismissalOut,
+    DismissalsData,
     FormatName,
     IssueOut,
+    RecordData,
     StatsData,
     UploadData,
     ValidationData,
 )
 from brightrun.datasets.tables import Dataset, DatasetStatus
-from brightrun.web.http import Items, PageParams, Success, many, one
+from brightrun.web.http import Items, Page, PageParams, Success, many, one
+
+MAX_LINE = 2**53
 
 router = APIRouter(prefix="/api/datasets", tags=["datasets"])
 
@@ -126,9 +134,10 @@ async def list_issues(
     code: Annotated[str | None, Query(max_length=100)] = None,
     severity: Literal["error", "warning", "info"] | None = None,
     line: Annotated[int | None, Query(ge=1)] = None,
+    dismissed: Annotated[bool | None, Query(description="Only dismissed ones, or only others; default: all")] = None,
 ) -> Success[Items[IssueOut]]:
     """All issues, in the order of the file."""
-    wanted = issues.IssueFilter(code=code, severity=severity, line=line)
+    wanted = issues.IssueFilter(code=code, severity=severity, line=line, dismissed=dismissed)
     found, total = await issues.page_of_issues(ctx.session, ctx.platform, dataset_id, page, wanted)
     return many(found, total, page)
 
@@ -144,6 +153,50 @@ async def download_issues(
 ) -> RedirectResponse:
     """The complete list of issues, in the order of the file."""
     return _to(await issues.list_url(ctx.session, ctx.platform, dataset_id, format))
+
+
+@router.get("/{dataset_id}/dismissals", **_READ)
+async def list_dismissals(ctx: Ctx, dataset_id: UUID) -> Success[DismissalsData]:
+    """Warnings that were dismissed, newest first."""
+    await service.get(ctx.session, dataset_id, large=False)
+    return one(_dismissals((await dismissals.of_dataset(ctx.session, dataset_id)).rows))
+
+
+@router.post("/{dataset_id}/dismissals", status_code=201, **_WRITE)
+async def dismiss_warning(ctx: Ctx, dataset_id: UUID, body: DismissalCreate) -> Success[DismissalsData]:
+    """Let a warning or note stand, with the reason. It no longer counts; errors cannot be dismissed."""
+    found = None
+    if body.line is not None:
+        at = await issues.issues_at(ctx.session, ctx.platform, dataset_id, body.line)
+        found = [issue for issue in at if issue.code == body.code and body.path in {None, issue.path}]
+    user = ctx.principal.user_id
+    made = await dismissals.dismiss(ctx.session, dataset_id, body.code, body.reason, found, user)
+    rows = (await dismissals.of_dataset(ctx.session, dataset_id)).rows
+    return one(_dismissals([row for row in rows if row.id in made]))
+
+
+@router.delete("/{dataset_id}/dismissals/{dismissal_id}", **_WRITE)
+async def take_dismissal_back(ctx: Ctx, dataset_id: UUID, dismissal_id: UUID) -> Success[DismissalData]:
+    """The warning counts again. The audit log keeps that it was dismissed, by whom and why."""
+    row = await dismissals.take_back(ctx.session, dataset_id, dismissal_id)
+    return one(DismissalData(dismissal=DismissalOut.model_validate(row, from_attributes=True)))
+
+
+def _dismissals(rows: Sequence[dismissals.Dismissed]) -> DismissalsData:
+    return DismissalsData(dismissals=[DismissalOut.model_validate(row, from_attributes=True) for row in rows])
+
+
+@router.get("/{dataset_id}/records/{line}", **_READ)
+async def get_record(
+    ctx: Ctx,
+    dataset_id: UUID,
+    line: Annotated[int, Path(ge=1, le=MAX_LINE, description="As in issues: line, or number of record or pair")],
+) -> Success[RecordData]:
+    """One record of the file: its text, what was read from it, and its issues. Quick in files of any size."""
+    found = await records.read_record(ctx.session, ctx.platform, dataset_id, line)
+    wanted = issues.IssueFilter(line=line)
+    listed, total = await issues.page_of_issues(ctx.session, ctx.platform, dataset_id, Page(limit=100), wanted)
+    return one(RecordData(record=records.as_answer(found, listed, total)))
 
 
 @router.get("/{dataset_id}/download", **_REDIRECT)

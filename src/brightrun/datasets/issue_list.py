@@ -14,7 +14,7 @@ import mmap
 import os
 import struct
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from io import TextIOWrapper
 from pathlib import Path
 from typing import NamedTuple
@@ -197,25 +197,43 @@ class IssueIndex:
             self._of_code[code] = at
             at += 8 * count
 
-    def page(self, codes: Iterable[str] | None, offset: int, limit: int) -> list[Issue]:
-        """Findings of these codes (None: of all), from the `offset`th, in the order of the file."""
+    def page(
+        self,
+        codes: Collection[str] | None,
+        offset: int,
+        limit: int,
+        *,
+        without: Collection[int] = (),
+        beside: Collection[int] = (),
+    ) -> list[Issue]:
+        """Findings of these codes (None: of all), from the `offset`th, in the order of the file.
+
+        without: offsets in the list of those to leave out; beside: of more, of other codes.
+        """
         wanted = [code for code in self._of_code if codes is None or code in codes]
-        if len(wanted) == len(self._of_code):
+        if without or beside:
+            every = self._offsets_of(wanted)
+            if without:
+                every = [place for place in every if place not in without]
+            places = sorted((*every, *beside))[offset : offset + limit]
+        elif len(wanted) == len(self._of_code):
             places = self._numbers(self._order, offset, min(limit, self.count - offset))
         elif len(wanted) == 1:
             (code,) = wanted
             places = self._numbers(self._of_code[code], offset, min(limit, self.codes[code] - offset))
         else:
-            # Every code's offsets are in order already: sorting merges them.
-            every = list[int]()
-            for code in wanted:
-                every += self._numbers(self._of_code[code], 0, self.codes[code])
-            every.sort()
-            places = every[offset : offset + limit]
-        return list(self._issues(places))
+            places = self._offsets_of(wanted)[offset : offset + limit]
+        return [issue for _place, issue in self._issues(places)]
 
-    def of_line(self, line: int) -> Iterator[Issue]:
-        """Every finding of one line, in order."""
+    def _offsets_of(self, codes: Iterable[str]) -> list[int]:
+        every = list[int]()
+        for code in codes:
+            every += self._numbers(self._of_code[code], 0, self.codes[code])
+        every.sort()  # Every code's are in order already: sorting merges them.
+        return every
+
+    def of_line(self, line: int) -> Iterator[tuple[int, Issue]]:
+        """Every finding of one line, in order, each with its offset in the list."""
         first = max(bisect_left(self._fences, line) - 1, 0) * FENCE_EVERY
         while first < self.count:
             lines = self._numbers(self._lines, first, min(FENCE_EVERY, self.count - first))
@@ -226,13 +244,41 @@ class IssueIndex:
                 return
             first += len(lines)
 
+    def neighbours(self, line: int, codes: Collection[str] | None) -> tuple[int | None, int | None]:
+        """The nearest lines before and after this one with findings of these codes (None: of any)."""
+        before, after = self._ordinal(line), self._ordinal(line + 1)
+        if codes is None:
+            return self._line_at(before - 1), self._line_at(after)
+        places = self._offsets_of(code for code in self._of_code if code in codes)
+        first = self._numbers(self._order, before, min(1, self.count - before)) or [self._size]
+        next_ = self._numbers(self._order, after, min(1, self.count - after)) or [self._size]
+        below, above = bisect_left(places, first[0]) - 1, bisect_left(places, next_[0])
+        found = [
+            next((issue.line for _place, issue in self._issues([places[at]])), None) if 0 <= at < len(places) else None
+            for at in (below, above)
+        ]
+        return found[0], found[1]
+
+    def _ordinal(self, line: int) -> int:
+        """How many findings stand before a line."""
+        first = max(bisect_left(self._fences, line) - 1, 0) * FENCE_EVERY
+        while first < self.count:
+            lines = self._numbers(self._lines, first, min(FENCE_EVERY, self.count - first))
+            if lines[-1] >= line:
+                return first + bisect_left(lines, line)
+            first += len(lines)
+        return self.count
+
+    def _line_at(self, ordinal: int) -> int | None:
+        return self._numbers(self._lines, ordinal, 1)[0] if 0 <= ordinal < self.count else None
+
     def _numbers(self, start: int, first: int, count: int) -> list[int]:
         if count <= 0:
             return []
         data = self._read(start + 8 * first, 8 * count)
         return list(struct.unpack(f"<{count}Q", data))
 
-    def _issues(self, places: list[int]) -> Iterator[Issue]:
+    def _issues(self, places: list[int]) -> Iterator[tuple[int, Issue]]:
         """Findings that begin at these bytes of the list. Neighbours are read together."""
         decoder = msgspec.json.Decoder(Issue)
         group = list[int]()
@@ -244,5 +290,5 @@ class IssueIndex:
                 start = group[0]
                 data = self._read_list(start, min(group[-1] + (32 << 10), self._size) - start)
                 for at in group:
-                    yield decoder.decode(data[at - start : data.index(b"\n", at - start)])
+                    yield at, decoder.decode(data[at - start : data.index(b"\n", at - start)])
             group = [] if place is None else [place]

@@ -50,6 +50,38 @@ class DatasetUpdate(BaseModel):
     description: Description | None = None
 
 
+class DismissalOut(BaseModel):
+    """A dismissed warning. line, path: of the one place; null when every finding of the code is meant."""
+
+    id: UUID
+    code: str
+    line: int | None
+    path: str | None
+    reason: str
+    by: str | None
+    at: datetime
+
+
+Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1000), STORABLE]
+
+
+class DismissalCreate(BaseModel):
+    """Without `line`: every finding of the code, also of later checks. path: one field; left out: all on the line."""
+
+    code: Annotated[str, StringConstraints(min_length=1, max_length=100), STORABLE]
+    line: Annotated[int, Field(ge=1, le=2**53)] | None = None
+    path: Annotated[str, StringConstraints(max_length=400), STORABLE] | None = None
+    reason: Reason
+
+
+class DismissalsData(BaseModel):
+    dismissals: list[DismissalOut]
+
+
+class DismissalData(BaseModel):
+    dismissal: DismissalOut
+
+
 class IssueOut(BaseModel):
     """One finding; see the catalogue of codes. line: 1-based physical line, or record or pair number."""
 
@@ -62,6 +94,30 @@ class IssueOut(BaseModel):
     suggestion: str
     fixable: bool
     excerpt: str = ""
+    dismissed: DismissalOut | None = None
+
+
+class RecordOut(BaseModel):
+    """One record as it stands in the file, and as it was read.
+
+    raw: its text, at most 1,000,000 characters (`raw_truncated`); bytes that are no UTF-8 as �. null when the record is
+    above the limit for one. chats: what was read from it, `[{conversation_id, kind, messages, chosen?, rejected?,
+    label?, scaffold?}]`; empty where it has an error. issues: the first 100 of this line.
+    """
+
+    line: int
+    byte_offset: int
+    length: int
+    format: str
+    raw: str | None
+    raw_truncated: bool
+    chats: list[dict[str, Any]]
+    issues: list[IssueOut]
+    issues_total: int
+
+
+class RecordData(BaseModel):
+    record: RecordOut
 
 
 class DatasetOut(BaseModel):

@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Double, ForeignKey, Index, func, text
+from sqlalchemy import CheckConstraint, Double, ForeignKey, Index, UniqueConstraint, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from brightrun.db.base import Base, BigInt, HasId, HasTimestamps, InWorkspace, enum_check
@@ -119,3 +119,37 @@ class Dataset(HasId, InWorkspace, HasTimestamps, Base):
     error_code: Mapped[str | None]
     error_message: Mapped[str | None]
     deleted_at: Mapped[datetime | None]
+
+
+class Dismissal(HasId, InWorkspace, Base):
+    """A warning that somebody looked at and let stand, with the reason. Errors cannot be dismissed.
+
+    line, path, fingerprint: of the one place; all null when every finding of the code is meant, also of later checks.
+    fingerprint: of what was found there (`dismissals.fingerprint`). A later check that finds something else at the
+    place is not silenced.
+    """
+
+    __tablename__ = "dataset_dismissals"
+    __table_args__ = (
+        CheckConstraint("char_length(reason) between 1 and 1000", name="reason_length"),
+        CheckConstraint(
+            "(line is null) = (path is null) and (line is null) = (fingerprint is null) and (line is null or line > 0)",
+            name="place",
+        ),
+        UniqueConstraint(
+            *("dataset_id", "code", "line", "path", "fingerprint"),
+            name="dataset_dismissals_place_key",
+            postgresql_nulls_not_distinct=True,
+        ),
+        Index("dataset_dismissals_workspace_id_idx", "workspace_id", "dataset_id"),
+        Index("dataset_dismissals_dismissed_by_idx", "dismissed_by", postgresql_where=text("dismissed_by is not null")),
+    )
+
+    dataset_id: Mapped[UUID] = mapped_column(ForeignKey("datasets.id", ondelete="CASCADE"))
+    code: Mapped[str]
+    line: Mapped[BigInt | None]
+    path: Mapped[str | None]
+    fingerprint: Mapped[str | None]
+    reason: Mapped[str]
+    dismissed_by: Mapped[UUID | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
+    dismissed_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, cast
 
 from brightrun.clock import utcnow
 from brightrun.datasets.issue_list import IssueListWriter
+from brightrun.datasets.places import Places
 from brightrun.errors import BrightRunError, StorageFullError
 from brightrun.ids import uuid7
 from brightrun.storage import Bucket, ObjectStore, object_path
@@ -22,7 +23,7 @@ from brightrun.validation import Report, validate
 
 ISSUES_KIND = "dataset-issues"
 """Second part of the path of a complete issue list: `<workspace>/dataset-issues/<dataset>/<attempt>.jsonl`; beside it
-stand `.csv` and `.index`."""
+stand `.csv`, `.index` and `.places`."""
 _BLOCK = 1024 * 1024
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -123,7 +124,8 @@ def run_validation(store: ObjectStore, subject: Subject, progress: Progress, scr
     issues = IssueListWriter(scratch, f"issues-{uuid7()}")
     try:
         with _room_for(issues), issues, store.open_read(subject.bucket, subject.path) as source:
-            reader = _HashingReader(source, subject.file_name)
+            places = Places()
+            reader = _HashingReader(source, subject.file_name, places)
             report = validate(
                 cast("BinaryIO", io.BufferedReader(reader, _BLOCK)),
                 file_name=subject.file_name,
@@ -133,12 +135,14 @@ def run_validation(store: ObjectStore, subject: Subject, progress: Progress, scr
                 progress=lambda bytes_read: setattr(progress, "bytes_read", bytes_read),
                 cancelled=progress.cancelled.is_set,
                 estimate_tokens=True,
+                record_checks=[places],
                 reopen=lambda: cast("BinaryIO", store.open_read(subject.bucket, subject.path)),
             )
             reader.read_to_end(progress.cancelled)
         fault = _not_as_announced(subject, reader, known.sha256)
         if fault is not None:
             return fault
+        _store_places(store, subject, places)
         code, message = _verdict(report)
         return Outcome(
             sha256=reader.sha256,
@@ -181,6 +185,11 @@ def _store_issues(store: ObjectStore, subject: Subject, issues: IssueListWriter)
             code="disk_full",
         ) from error
     return path
+
+
+def _store_places(store: ObjectStore, subject: Subject, places: Places) -> None:
+    path = object_path(subject.workspace_id, ISSUES_KIND, subject.dataset_id, f"{subject.attempt}.places")
+    store.put_bytes(subject.bucket, path, places.dump())
 
 
 def beside(issues_path: str, suffix: str) -> str:
@@ -258,8 +267,8 @@ def storable(value: Any) -> Any:
 class _HashingReader(io.RawIOBase):
     """The stored file as the validator reads it, front to back, with the SHA-256 of all that has passed."""
 
-    def __init__(self, source: BufferedIOBase, name: str) -> None:
-        self._source, self._name = source, name
+    def __init__(self, source: BufferedIOBase, name: str, places: Places) -> None:
+        self._source, self._name, self._places = source, name, places
         self._digest = hashlib.sha256()
         self.size = 0
 
@@ -278,6 +287,7 @@ class _HashingReader(io.RawIOBase):
                 f"{error.strerror or error}."
             ) from error
         self._digest.update(view[:count])
+        self._places.pass_over(view[:count])
         self.size += count
         return count
 

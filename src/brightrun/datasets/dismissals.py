@@ -1,0 +1,160 @@
+"""Warnings that somebody dismissed: with who, when and why, until they are taken back.
+
+A dismissal is for one place, or for a code as a whole. One for a place fits a finding of the same code, line and path
+in which the same was found (`fingerprint`), so it survives every later check of the file and silences nothing new.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from brightrun.accounts.tables import User
+from brightrun.audit.service import record
+from brightrun.datasets.changes import announce
+from brightrun.datasets.service import get, get_for_update
+from brightrun.datasets.tables import Dismissal
+from brightrun.errors import ConflictError, NotFoundError
+from brightrun.formats.codes import CODES
+from brightrun.formats.issues import Issue
+from brightrun.ids import uuid7
+
+MOST_PLACES = 1_000
+"""Of one dataset, dismissed one by one. Whoever has more means the kind as a whole."""
+
+Place = tuple[str, int, str, str]
+
+
+@dataclass(frozen=True)
+class Dismissed:
+    """One dismissal as people see it. by: a name or an address; None when the account is gone."""
+
+    id: UUID
+    code: str
+    line: int | None
+    path: str | None
+    fingerprint: str | None
+    reason: str
+    by: str | None
+    at: datetime
+
+
+@dataclass
+class Dismissals:
+    """All of one dataset."""
+
+    rows: Sequence[Dismissed] = ()
+    codes: dict[str, Dismissed] = field(default_factory=dict)
+    places: dict[Place, Dismissed] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if row.line is None:
+                self.codes[row.code] = row
+            else:
+                self.places[row.code, row.line, row.path or "", row.fingerprint or ""] = row
+
+    def of(self, issue: Issue) -> Dismissed | None:
+        """What dismisses a finding."""
+        if not self.rows:
+            return None
+        place = self.places.get((issue.code, issue.line, issue.path, fingerprint(issue))) if self.places else None
+        return place or self.codes.get(issue.code)
+
+    def counts(self, by_code: dict[str, int]) -> dict[str, int]:
+        """{code: how many of its findings are dismissed}, without zeros."""
+        counts = {code: by_code[code] for code in self.codes if by_code.get(code)}
+        for code, _line, _path, _fingerprint in self.places:
+            if code not in self.codes and counts.get(code, 0) < by_code.get(code, 0):
+                counts[code] = counts.get(code, 0) + 1
+        return counts
+
+
+def fingerprint(issue: Issue) -> str:
+    """Of what was found: the excerpt, or where there is none the message."""
+    return hashlib.blake2b((issue.excerpt or issue.message).encode("utf-8", "replace"), digest_size=16).hexdigest()
+
+
+async def of_dataset(session: AsyncSession, dataset_id: UUID) -> Dismissals:
+    """Newest first. Nothing for a dataset that is not there."""
+    rows = await session.execute(
+        select(Dismissal, User.name, User.email)
+        .outerjoin(User, User.id == Dismissal.dismissed_by)
+        .where(Dismissal.dataset_id == dataset_id)
+        .order_by(Dismissal.dismissed_at.desc(), Dismissal.id.desc())
+    )
+    return Dismissals(
+        [
+            Dismissed(
+                row.id, row.code, row.line, row.path, row.fingerprint, row.reason, name or email, row.dismissed_at
+            )
+            for row, name, email in rows
+        ]
+    )
+
+
+async def dismiss(
+    session: AsyncSession, dataset_id: UUID, code: str, reason: str, found: Iterable[Issue] | None, user_id: UUID
+) -> list[UUID]:
+    """Dismiss these findings of a code, or with None all of it; the dismissals, also those that were there before.
+
+    Raises NotFoundError when there are none, ConflictError for errors and when there are too many single places.
+    """
+    dataset = await get_for_update(session, dataset_id)
+    dataset = await get(session, dataset_id)
+    places = None if found is None else list({(i.line, i.path, fingerprint(i)): None for i in found})
+    if not (dataset.issue_counts or {}).get(code) or places == []:
+        raise NotFoundError("There is no such finding in this dataset", code="no_such_finding")
+    if CODES[code].severity == "error":
+        raise ConflictError(
+            "An error cannot be dismissed: a model cannot be trained on such a record. Mend it in the file.",
+            code="errors_cannot_be_dismissed",
+        )
+    if places is not None:
+        already = await session.scalar(
+            select(func.count()).where(Dismissal.dataset_id == dataset_id, Dismissal.line.is_not(None))
+        )
+        if (already or 0) + len(places) > MOST_PLACES:
+            raise ConflictError(
+                f"At most {MOST_PLACES:,} places of a dataset are dismissed one by one. Dismiss all of a kind instead.",
+                code="too_many_dismissals",
+            )
+    ids = []
+    for line, path, print_ in places if places is not None else [(None, None, None)]:
+        values: dict[str, Any] = {"dataset_id": dataset_id, "code": code, "line": line, "path": path}
+        values |= {"fingerprint": print_, "workspace_id": dataset.workspace_id}
+        added = await session.scalar(
+            insert(Dismissal)
+            .values(id=uuid7(), reason=reason, dismissed_by=user_id, **values)
+            .on_conflict_do_nothing(constraint="dataset_dismissals_place_key")
+            .returning(Dismissal.id)
+        )
+        if added is None:
+            same = (getattr(Dismissal, name).is_not_distinct_from(value) for name, value in values.items())
+            ids.append((await session.execute(select(Dismissal.id).where(*same))).scalar_one())
+            continue
+        ids.append(added)
+        facts = {"code": code, "line": line, "path": path, "reason": reason, "dismissal_id": str(added)}
+        await record(session, "dataset.warning_dismissed", "dataset", dataset_id, facts)
+    await announce(session, dataset)
+    return ids
+
+
+async def take_back(session: AsyncSession, dataset_id: UUID, dismissal_id: UUID) -> Dismissed:
+    """The finding counts again. What was dismissed stays in the audit log."""
+    dataset = await get_for_update(session, dataset_id)
+    row = next((row for row in (await of_dataset(session, dataset_id)).rows if row.id == dismissal_id), None)
+    if row is None:
+        raise NotFoundError("There is no such dismissal")
+    await session.execute(delete(Dismissal).where(Dismissal.id == dismissal_id))
+    facts = {"code": row.code, "line": row.line, "path": row.path, "reason": row.reason}
+    facts |= {"dismissal_id": str(row.id), "dismissed_by": row.by, "dismissed_at": row.at.isoformat()}
+    await record(session, "dataset.dismissal_taken_back", "dataset", dataset_id, facts)
+    await announce(session, dataset)
+    return row

@@ -1,0 +1,139 @@
+"""Dismissed warnings: who, when and why are kept; they survive the next check, and come back when taken back."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from dataset_steps import chat_file, confirm, data, lines_of, upload_and_validate, validated
+
+from brightrun.accounts.roles import Role
+from brightrun.db.roles import DatabaseUrls, libpq
+from live import Live, Member
+
+BAD = {"messages": [{"role": "user", "content": ""}, {"role": "assistant", "content": "Fine."}]}
+
+
+@pytest.fixture
+def doubled(owner: Member) -> dict[str, Any]:
+    """Ten records, the first three once more, and an error at the end: 3 warnings on lines 11 to 13."""
+    lines = chat_file(10).splitlines(keepends=True)
+    return upload_and_validate(owner.client, b"".join((*lines, *lines[:3])) + lines_of(BAD))
+
+
+def issues(owner: Member, dataset: dict[str, Any], **wanted: Any) -> list[dict[str, Any]]:
+    wanted = {"code": "duplicate_record", "limit": 100} | wanted
+    wanted = {name: value for name, value in wanted.items() if value is not None}
+    answer = data(owner.client.get(f"/api/datasets/{dataset['id']}/issues", params=wanted))
+    found: list[dict[str, Any]] = answer["items"]
+    assert answer["total"] == len(found)
+    return found
+
+
+def dismiss(owner: Member, dataset: dict[str, Any], **body: Any) -> Any:
+    body = {"code": "duplicate_record", "reason": "It is meant to be learned twice."} | body
+    return owner.client.post(f"/api/datasets/{dataset['id']}/dismissals", json=body)
+
+
+def test_one_place_is_dismissed_with_who_when_and_why_and_taken_back(owner: Member, doubled: dict[str, Any]) -> None:
+    [made] = data(dismiss(owner, doubled, line=12))["dismissals"]
+    assert (made["code"], made["line"], made["reason"]) == ("duplicate_record", 12, "It is meant to be learned twice.")
+    assert made["by"] == "Test owner"
+    assert made["at"]
+    shown = {issue["line"]: issue["dismissed"] for issue in issues(owner, doubled)}
+    assert shown == {11: None, 12: made, 13: None}
+    assert [issue["line"] for issue in issues(owner, doubled, dismissed=False)] == [11, 13]
+    assert [issue["line"] for issue in issues(owner, doubled, dismissed=True)] == [12]
+    assert data(dismiss(owner, doubled, line=12, reason="Again"))["dismissals"] == [made], "the first reason stays"
+    at = f"/api/datasets/{doubled['id']}/dismissals"
+    assert data(owner.client.get(at))["dismissals"] == [made]
+    assert data(owner.client.delete(f"{at}/{made['id']}"))["dismissal"] == made
+    assert owner.client.delete(f"{at}/{made['id']}").status_code == 404
+    assert issues(owner, doubled, dismissed=True) == []
+
+
+def test_all_of_a_kind_are_dismissed_at_once(owner: Member, doubled: dict[str, Any]) -> None:
+    data(dismiss(owner, doubled))
+    assert len(issues(owner, doubled, dismissed=True)) == 3
+    assert issues(owner, doubled, dismissed=False) == []
+
+
+def test_a_dismissal_survives_the_next_check_and_silences_nothing_else(
+    owner: Member, doubled: dict[str, Any], pg_urls: DatabaseUrls
+) -> None:
+    data(dismiss(owner, doubled, line=11))
+    data(dismiss(owner, doubled, line=13))
+    with psycopg.connect(libpq(pg_urls.owner), autocommit=True) as connection:
+        # As if another version of the check had found something else there.
+        connection.execute(
+            "update dataset_dismissals set fingerprint = 'x' where line = 13 and dataset_id = %s", [doubled["id"]]
+        )
+    confirm(owner.client, doubled["id"])
+    again = validated(owner.client, doubled["id"])
+    assert again["validation_attempt"] == doubled["validation_attempt"] + 1
+    assert [issue["line"] for issue in issues(owner, again, dismissed=True)] == [11]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        ({"code": "empty_text"}, 404, "no_such_finding"),
+        ({"line": 3}, 404, "no_such_finding"),
+        ({"line": 11, "path": "messages[0]"}, 404, "no_such_finding"),
+        ({"reason": "  "}, 400, "validation_error"),
+        ({"line": 0}, 400, "validation_error"),
+    ],
+)
+def test_what_is_not_there_or_has_no_reason_is_not_dismissed(
+    owner: Member, doubled: dict[str, Any], body: dict[str, Any], status: int, code: str
+) -> None:
+    answer = dismiss(owner, doubled, **body)
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+
+
+def test_errors_cannot_be_dismissed_and_block_as_before(owner: Member, doubled: dict[str, Any]) -> None:
+    [error] = issues(owner, doubled, code=None, severity="error")
+    for place in ({}, {"line": error["line"]}):
+        answer = dismiss(owner, doubled, code=error["code"], **place)
+        assert (answer.status_code, answer.json()["code"]) == (409, "errors_cannot_be_dismissed")
+    assert not doubled["training_ready"]
+
+
+def test_who_may_only_read_dismisses_nothing(live: Live, owner: Member, doubled: dict[str, Any]) -> None:
+    viewer = live.new_member(owner.workspace_id, Role.VIEWER)
+    assert dismiss(viewer, doubled, line=11).status_code == 403
+    assert len(issues(viewer, doubled, dismissed=False)) == 3
+
+
+@pytest.fixture
+def audit(pg_urls: DatabaseUrls) -> Iterator[Any]:
+    with psycopg.connect(libpq(pg_urls.owner), autocommit=True) as connection:
+        yield lambda dataset: connection.execute(
+            "select action, details ->> 'reason' from audit_log where target_id = %s and action like '%%dismiss%%'"
+            " order by created_at, id",
+            [dataset["id"]],
+        ).fetchall()
+
+
+def test_both_are_in_the_audit_log(owner: Member, doubled: dict[str, Any], audit: Any) -> None:
+    [made] = data(dismiss(owner, doubled, line=11))["dismissals"]
+    owner.client.delete(f"/api/datasets/{doubled['id']}/dismissals/{made['id']}")
+    why = "It is meant to be learned twice."
+    assert audit(doubled) == [("dataset.warning_dismissed", why), ("dataset.dismissal_taken_back", why)]
+
+
+def test_a_long_list_knows_its_dismissals_too(owner: Member) -> None:
+    lines = chat_file(20).splitlines(keepends=True)
+    dataset = upload_and_validate(
+        owner.client, b"not json\n" * 1_200 + b"".join(lines + lines), format="openai_messages"
+    )
+    data(dismiss(owner, dataset, line=1_225))
+    wanted = [line for line in range(1_221, 1_241) if line != 1_225]
+    assert [issue["line"] for issue in issues(owner, dataset, dismissed=False)] == wanted
+    assert [issue["line"] for issue in issues(owner, dataset, dismissed=True)] == [1_225]
+    assert [issue["line"] for issue in issues(owner, dataset, code=None, dismissed=True)] == [1_225]
+    everything = owner.client.get(f"/api/datasets/{dataset['id']}/issues", params={"dismissed": False})
+    assert data(everything)["total"] == 1_200 + 19
+    data(dismiss(owner, dataset))
+    assert issues(owner, dataset, dismissed=False) == []
+    assert len(issues(owner, dataset, dismissed=True)) == 20
