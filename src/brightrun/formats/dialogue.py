@@ -106,7 +106,10 @@ def check_order(parts: Sequence[Part], reading: Reading) -> None:
             where = place_of(number, parts)
             second = " and it is not the only one" if any(m.role == "system" for m in messages[:number]) else ""
             reading.report(
-                "system_not_first", where, f"`{where}` is a system message; only the first message may be{second}."
+                "system_not_first",
+                where,
+                f"`{where}` is a system message; only the first message may be{second}.",
+                fixable=number == 1 and bool(second) and len(parts[0].messages) > 1,
             )
             break
     previous: Message | None = None

@@ -167,17 +167,9 @@ class Document:
     def _pair(self, value: Value, path: str, conversation: Object | None, fallback_id: str) -> Reading:
         reading = self._reading(value, path)
         reading.conversation, reading.fallback_id = conversation, fallback_id
-        conversation_id = take_id(conversation or {}, "conversation_id")
 
         def read(pair: object) -> None:
-            if not isinstance(pair, dict):
-                message = f"The pair is {json_type(pair)}; a pair is an object: {{…}}."
-                reading.report("not_an_object", "", message, excerpt=shown(pair))
-            elif not FORMATS["brightrun_lora_v4"].marks(pair):
-                message = "The pair has neither `current_user_input` nor `target_response`."
-                reading.report("missing_field", "target_response", message)
-            else:
-                read_pair(pair, reading, conversation_id)
+            read_document_pair(pair, reading)
 
         self._object.read_with(reading, value.data, value.length, read, PAIR_FIELDS, value.first_line)
         self.pairs += 1
@@ -213,3 +205,15 @@ class Document:
         else:
             reading.report("wrong_type", "", f"`{path or 'the file'}` must be {wanted}.")
         return reading
+
+
+def read_document_pair(pair: object, reading: Reading) -> None:
+    """A pair of a document. The conversation's id stands above it: the pair's own is only its template's name."""
+    if not isinstance(pair, dict):
+        message = f"The pair is {json_type(pair)}; a pair is an object: {{…}}."
+        reading.report("not_an_object", "", message, excerpt=shown(pair))
+    elif not FORMATS["brightrun_lora_v4"].marks(pair):
+        message = "The pair has neither `current_user_input` nor `target_response`."
+        reading.report("missing_field", "target_response", message)
+    else:
+        read_pair(pair, reading, take_id(reading.conversation or {}, "conversation_id"))

@@ -4,6 +4,7 @@ from typing import Any
 
 from brightrun.formats.alpaca import alpaca_prompt, read_answer
 from brightrun.formats.dialogue import Part, check_chat, messages_of
+from brightrun.formats.mendable import label_meant
 from brightrun.formats.messages import read_messages
 from brightrun.formats.prompt_completion import read_side, read_system
 from brightrun.formats.reading import Reading, json_type, shown, take_own_id
@@ -51,12 +52,11 @@ def _label(obj: dict[str, Any], reading: Reading) -> bool | None:
     if key not in obj:
         reading.report("missing_field", key, f"`{key}` is missing: is the answer a wanted one?")
         return None
-    readable = value in (0, 1) or (isinstance(value, str) and value.strip().lower() in {"true", "false"})
     reading.report(
         "invalid_label",
         key,
         f"`{key}` is {json_type(value)}; it must be true or false.",
         excerpt=shown(value),
-        fixable=readable,
+        fixable=label_meant(value) is not None,
     )
     return None

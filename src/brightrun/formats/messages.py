@@ -5,6 +5,7 @@ from functools import lru_cache
 from typing import Any
 
 from brightrun.formats.dialogue import content_key
+from brightrun.formats.mendable import role_meant, weight_meant
 from brightrun.formats.reading import Reading, join_path, json_type, likely_field, shown
 from brightrun.formats.records import Message, Role
 from brightrun.formats.tool_calls import read_calls, read_sharegpt_call
@@ -146,7 +147,8 @@ def _report_role(entry: dict[str, Any], key: str, spoken: object, reading: Readi
         likely = _likely_role(spoken[:40].strip().lower())
         advice = f"Did you mean `{likely}`?" if likely else None
         message = f"`{where}` is {spoken[:40]!r}, a role that no chat model knows."
-        reading.report("unknown_role", where, message, excerpt=spoken, suggestion=advice)
+        mendable = role_meant(spoken) is not None
+        reading.report("unknown_role", where, message, excerpt=spoken, suggestion=advice, fixable=mendable)
     else:
         code = "null_value" if spoken is None else "wrong_type"
         reading.report(code, where, f"`{where}` is {json_type(spoken)}; it must be a role such as `user`.")
@@ -172,7 +174,8 @@ def _weight(entry: dict[str, Any], role: Role | None, reading: Reading, path: st
         return role == "assistant"
     weight, where = entry["weight"], join_path(path, "weight")
     if isinstance(weight, bool) or not isinstance(weight, int | float) or weight not in {0, 1}:
-        reading.report("invalid_weight", where, f"`{where}` is {shown(weight)[:40]}; it must be 0 or 1.")
+        message = f"`{where}` is {shown(weight)[:40]}; it must be 0 or 1."
+        reading.report("invalid_weight", where, message, fixable=weight_meant(weight) is not None)
     elif role is not None and role != "assistant":
         if weight == 1:
             reading.report("weight_ignored", where, f"`{where}` is 1 on a {role} message, which is never trained.")

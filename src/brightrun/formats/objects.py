@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from brightrun.formats.decode import decode, locate_fault
+from brightrun.formats.mendable import json_meant
 from brightrun.formats.reading import Reading
 from brightrun.formats.registry import Format, read_object
 from brightrun.formats.texts import check_texts, suspicious
@@ -63,4 +64,5 @@ def _report_fault(reading: Reading, data: bytes, first_line: int) -> None:
         excerpt=around.decode("utf-8", errors="replace"),
         suggestion=fault.suggestion,
         position=fault.position,
+        fixable=json_meant(data) is not None if fault.code == "broken_json" else None,
     )

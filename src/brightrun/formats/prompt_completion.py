@@ -65,6 +65,6 @@ def _text_side(value: str, key: str, reading: Reading, role: str) -> list[Messag
             reading.report("blank_content", key, f"`{key}` is blank: there is nothing for a model to learn.")
         return [Message(role="assistant", content=value, trained=True)]
     if not value.strip():
-        reading.report("blank_context", key, f"`{key}` is blank: the answer follows nothing.")
+        reading.report("blank_context", key, f"`{key}` is blank: the answer follows nothing.", fixable=False)
         return []
     return [Message(role="user", content=value)]

@@ -186,7 +186,9 @@ class RecordReader:
 
     def _closing(self, detection: Detection) -> list[Issue]:
         issues = [
-            _wrong_count(declared, actual) for declared, actual in self._counts() if declared.number not in actual
+            _wrong_count(declared, actual)
+            for declared, actual in self.declared_counts()
+            if declared.number not in actual
         ]
         if self.history_repeats:
             line, offset = self._first_repeat
@@ -202,7 +204,7 @@ class RecordReader:
                 issues.append(make_issue("no_records", "The file can be read but holds no record."))
         return issues
 
-    def _counts(self) -> list[tuple[Declared, tuple[int, ...]]]:
+    def declared_counts(self) -> list[tuple[Declared, tuple[int, ...]]]:
         """What the file declares about itself, each with the numbers that would be true."""
         counts: list[tuple[Declared, tuple[int, ...]]] = []
         if self._header is not None:

@@ -15,16 +15,16 @@ _RAW = tuple(
 )
 _MARKUP = re.compile(rb"<(?=[|/<\\\xef]|s>|start_of|end_of)").search
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _PLACEHOLDER = re.compile(r"(?<!\$)\{\{\s*[A-Za-z_][\w .-]{0,40}\s*\}\}|\[object \w+\]|\[INSERT [^\]]{1,40}\]")
-_SPECIAL_TOKEN = re.compile(
+SPECIAL_TOKEN = re.compile(
     r"<\|[a-zA-Z_][\w ]{0,40}\|>|\[/?INST\]|<</?SYS>>|</?s>|<(?:start|end)_of_turn>|<\|eot_id\|>|<｜[^｜]{1,40}｜>"
 )
 _BRACKETED = re.compile(r"\[(?=object |/?INST\]|INSERT )").search
 # A written-out line break stands where prose would break: doubled, or before a capital, a digit or a bullet. What
 # follows in LaTeX (`\nabla`), paths (`C:\new`) and code (`"…\n"`) is something else.
 _DOUBLED = re.compile(r"\\n\\n|(?<![\w:\\])\\n(?=[A-Z•*#\d-])|(?<=[.!?:,])\\n(?=[A-Z•*#\d-])")
-_CODE = re.compile(r"```.*?(?:```|$)|`[^`\n]*`", re.DOTALL)
+CODE = re.compile(r"```.*?(?:```|$)|`[^`\n]*`", re.DOTALL)
 _DANGLING = re.compile(r"[a-z,] (?:the|a|an|and|or|of|to|with|for|from|your|my|our|their|because|that)$")
 _SENTENCE_END = re.compile(r"[.!?][\"')]?\s")
 _MINIMUM_TO_JUDGE = 80
@@ -58,19 +58,19 @@ def suspicious_text(text: str) -> bool:
         "\\" in text
         or ("[" in text and _BRACKETED(text) is not None)
         or ("{" in text and "{{" in text)
-        or ("<" in text and _SPECIAL_TOKEN.search(text) is not None)
+        or ("<" in text and SPECIAL_TOKEN.search(text) is not None)
     )
 
 
 def check_texts(record: dict[str, Any], reading: Reading, fields: frozenset[str]) -> None:
     """Warn about every text in those fields that holds what no model should learn; each kind once a text."""
     for path, text, is_prose in _texts_of(record, "", fields):
-        prose = _CODE.sub("", text) if "`" in text else text
+        prose = CODE.sub("", text) if "`" in text else text
         if match := _PLACEHOLDER.search(prose):
             _warn(reading, "unfilled_placeholder", path, prose, match, f"`{path}` holds {match.group()!r}.")
         if not is_prose:
             continue
-        if match := _CONTROL.search(text):
+        if match := CONTROL.search(text):
             found = f"U+{ord(match.group()):04X}"
             _warn(reading, "control_character", path, text, match, f"`{path}` holds the control character {found}.")
         if (position := text.find("\ufffd")) >= 0:
@@ -80,24 +80,23 @@ def check_texts(record: dict[str, Any], reading: Reading, fields: frozenset[str]
                 f"`{path}` holds � at character {position + 1}.",
                 excerpt=_around(text, position),
             )
-        if match := _SPECIAL_TOKEN.search(prose):
+        if match := SPECIAL_TOKEN.search(prose):
             _warn(reading, "special_token_in_text", path, prose, match, f"`{path}` holds {match.group()!r}.")
-        if "\\n" in prose and (match := _doubled(prose)):
+        if "\\n" in prose and (match := next(doubled_escapes(prose), None)):
             count = prose.count("\\n")
             message = f"`{path}` holds {count} written-out line break{'s' if count > 1 else ''} (backslash and n)."
             _warn(reading, "doubled_escape", path, prose, match, message)
 
 
-def _doubled(prose: str) -> re.Match[str] | None:
-    """The first written-out line break outside quotes; JSON inside a text may hold as many as it likes."""
+def doubled_escapes(prose: str) -> Iterator[re.Match[str]]:
+    """The written-out line breaks outside quotes; JSON inside a text may hold as many as it likes."""
     if prose.lstrip().startswith(("{", "[")):
-        return None
+        return
     for match in _DOUBLED.finditer(prose):
         line_begin = prose.rfind("\n", 0, match.start()) + 1
         line = prose[line_begin : match.start()]
         if line.count('"') % 2 == 0 and not line.lstrip().startswith(("'", "f'", 'f"')):
-            return match
-    return None
+            yield match
 
 
 # An answer that ends like this cannot be cut off in a way that `check_answer` would see.

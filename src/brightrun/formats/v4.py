@@ -105,7 +105,7 @@ def _system(system: str | None, pair: dict[str, Any], reading: Reading, path: st
     if system is not None and system.strip():
         return Part([Message(role="system", content=system)], where, system)
     if system is not None or pair.get("system_prompt") is None:
-        reading.report("blank_context", where, "There is no system prompt.")
+        reading.report("blank_context", where, "There is no system prompt.", fixable=False)  # nobody can guess one
     return Part([], where)
 
 
