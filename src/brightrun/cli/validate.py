@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from brightrun.cli.readiness import print_readiness
+
 READY, NOT_READY, UNREADABLE = 0, 1, 2
 
 
@@ -58,5 +60,6 @@ def _print(report: dict[str, Any]) -> None:
             print(f"          {issue['suggestion']}")
     if report["issues_truncated"]:
         print("  … and more: --all-issues shows every one")
+    print_readiness(report)
     verdict = "ready to train on" if report["training_ready"] else "not ready to train on"
     print(f"  {report['errors_total']:,} errors, {report['warnings_total']:,} warnings: {verdict}")

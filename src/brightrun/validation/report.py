@@ -19,6 +19,8 @@ class Report(msgspec.Struct):
     which repeat their history, each turn once. tokens: of all messages of all records, as they would be read in
     training; None when nobody asked, `tokens_source` is then `none`. issues: the first ones in file order, errors
     before warnings before infos where not all have room. sample_data: the first three conversations, bounded in size.
+    readiness: what blocks and what is advised (`readiness.readiness`). coverage: by persona, arc and topic, where the
+    records name them (`Survey.coverage`). lengths: of records in tokens, where tokens were asked for.
     """
 
     file: str
@@ -44,6 +46,9 @@ class Report(msgspec.Struct):
     avg_tokens_per_turn: float | None = None
     sample_data: list[dict[str, Any]] = []
     file_size: int = 0
+    readiness: dict[str, Any] = {}
+    coverage: dict[str, Any] | None = None
+    lengths: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""

@@ -1,5 +1,6 @@
 """What a training file amounts to: conversations, turns, pairs, tokens, and a first look at it."""
 
+from array import array
 from collections.abc import Callable
 from typing import Any
 
@@ -20,7 +21,7 @@ CountTokens = Callable[[str], int]
 
 
 class Statistics:
-    """Adds up records. Keeps at most 64 bytes a conversation, and nothing else that grows.
+    """Adds up records. Keeps at most 64 bytes a conversation and 4 a record, and nothing else that grows.
 
     count_tokens: of one text; None when tokens are not wanted. pairs_share_history: v4, whose pairs repeat the
     conversation so far, so that a turn appears in many of them.
@@ -34,6 +35,8 @@ class Statistics:
         self._last_turns = 0
         self.training_pairs = self.turns = 0
         self.tokens = self._spoken_tokens = self._spoken_messages = 0
+        self.lengths = array("I")
+        """What was counted of each record."""
         self.sample = Sample()
 
     @property
@@ -65,8 +68,10 @@ class Statistics:
             self.training_pairs += counted.pairs
             self._add_turns(conversation_id or "", counted.spoken, anonymous=conversation_id is None)
             if count is not None:
+                before = self.tokens
                 for role, content in messages_of(row):
                     self._add_counted(role, count(content))
+                self.lengths.append(self.tokens - before)
 
     def add_null_target(self, pair: NullTarget) -> None:
         """Count the turn of a pair that trains nothing."""
@@ -92,11 +97,13 @@ class Statistics:
             self._turns_of.put(hash(conversation_id), spoken)
 
     def _add_tokens(self, record: Record, count: CountTokens) -> None:
+        before = self.tokens
         for message in (*record.messages, *(record.chosen or ()), *(record.rejected or ())):
             tokens = count(message.content)
             if message.tool_calls:
                 tokens += count(orjson.dumps(message.tool_calls).decode())
             self._add_counted(message.role, tokens)
+        self.lengths.append(self.tokens - before)
 
     def _add_counted(self, role: str, tokens: int) -> None:
         self.tokens += tokens

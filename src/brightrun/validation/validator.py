@@ -15,10 +15,12 @@ from brightrun.formats.typed import CleanRun
 from brightrun.validation.checks import Checks, ComparingCheck, RecordCheck, Remark
 from brightrun.validation.duplicates import Duplicates
 from brightrun.validation.levels import checks_of, looked_for
+from brightrun.validation.readiness import lengths_of, readiness
 from brightrun.validation.report import ESTIMATE, IssueLog, Report
 from brightrun.validation.reread import Rereader
 from brightrun.validation.spool import IssueSpool
 from brightrun.validation.statistics import CountTokens, Statistics, WordEstimate
+from brightrun.validation.survey import Survey
 
 MAX_ISSUES = 1_000
 
@@ -73,13 +75,14 @@ def validate(
     counter = count_tokens or (WordEstimate.count if estimate_tokens else None)
     reader = RecordReader(source, format, max_record_bytes=max_record_bytes, texts=True, on_bytes=on_bytes)
     level = checks_of(checks)
+    survey = None if checks == "structure" else Survey()
     run = _Run(
         reader,
         checks,
         counter,
         IssueLog(max_issues),
         IssueSpool() if issue_sink is not None else None,
-        (*level.record, *record_checks),
+        (*level.record, *record_checks, *(() if survey is None else (survey,))),
         (*level.comparing, *comparing_checks),
     )
     try:
@@ -97,7 +100,7 @@ def validate(
     if file_name is None:
         file_name = Path(source).name if isinstance(source, str | os.PathLike) else ""
     label = tokens_source if count_tokens else ESTIMATE if estimate_tokens else None
-    return run.report(file_name, label)
+    return run.report(file_name, label, survey)
 
 
 def _opener(source: Source, reopen: Callable[[], BinaryIO] | None) -> Callable[[], BinaryIO] | None:
@@ -202,7 +205,7 @@ class _Run:
             if self.spool is not None:
                 self.spool.add(issue)
 
-    def report(self, file_name: str, tokens_source: str | None) -> Report:
+    def report(self, file_name: str, tokens_source: str | None, survey: Survey | None) -> Report:
         """The finished report."""
         reader, statistics, log, detection = self._reader, self.statistics, self._log, self._reader.detection
         assert detection is not None
@@ -211,7 +214,12 @@ class _Run:
         if tokens_source == ESTIMATE:
             tokens = WordEstimate.tokens(tokens)
             per_turn = None if per_turn is None else WordEstimate.tokens(per_turn)
+        lengths = None
+        if tokens_source is not None:
+            factor = WordEstimate.tokens(1) if tokens_source == ESTIMATE else 1
+            lengths = lengths_of(statistics.lengths, tokens_source, factor)
         conversations = statistics.conversations
+        quality, scored = (None, 0) if survey is None else survey.quality
         run, skipped = looked_for(
             self._checks, (*self._record_checks, *self._comparing_checks), readable=detection.format is not None
         )
@@ -240,6 +248,15 @@ class _Run:
             avg_tokens_per_turn=None if per_turn is None else round(per_turn, 2),
             sample_data=statistics.sample.conversations(),
             file_size=reader.bytes_read,
+            readiness=readiness(
+                errors=log.totals["error"],
+                conversations=conversations,
+                training_pairs=statistics.training_pairs,
+                quality=quality,
+                scored=scored,
+            ),
+            coverage=None if survey is None else survey.coverage(),
+            lengths=lengths,
         )
 
 
