@@ -90,11 +90,11 @@ def _find(text: bytes, *, complete: bool) -> _Found | None:
         return None
     if not lines or (lines[0][1].endswith(_CONTINUES) and _object(lines[0][1].rstrip(b",")) is None):
         # No whole line at hand, or a first line that cannot be a whole record: one document over several lines.
-        beginning = _object(close_truncated(body))
+        beginning = _object(close_truncated(body)) or _object(_before_fault(body))
         if beginning is not None and (found := _document(beginning, one_line=not lines)) is not None:
             return found
     only = lines[0][1] if len(lines) == 1 and complete else None
-    if only is not None and (obj := _object(only)) is not None:
+    if only is not None and (obj := _glimpse(only)) is not None:
         return _document(obj, one_line=True)
     return _by_lines(lines)
 
@@ -164,12 +164,21 @@ def _is_list_line(lines: list[tuple[int, bytes]]) -> bool:
 
 def _elements(body: bytes) -> Iterator[dict[str, Any]]:
     """The records of an array as far as it is at hand, broken ones up to their fault."""
+    walker = JsonWalker(ByteSource(BytesIO(body)), lambda path: not path, resumes=_is_record)
     try:
-        for value in JsonWalker(ByteSource(BytesIO(body)), lambda path: not path):
-            if (obj := _glimpse(value.data or b"")) is not None:
+        for value in walker:
+            data = value.data or b""
+            obj = _object(data)
+            if obj is None and _decoded(data) is None:
+                walker.resume(value, locate_fault(data).position if data.strip() != b"null" else len(data))
+            if (obj := obj or _object(_before_fault(data))) is not None:
                 yield obj
     except StructureError:
         return  # the head ends here, or the array is damaged: the reader says where
+
+
+def _is_record(value: object) -> int | None:
+    return 0 if isinstance(value, dict) and classify(value) is not None else None
 
 
 def _decoded(text: bytes | None) -> Any:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from brightrun.formats.decode import decode, locate_fault
 from brightrun.formats.detect import Layout
-from brightrun.formats.json_stream import END_OF_FILE, JsonWalker, Path, StructureError, Value
+from brightrun.formats.json_stream import ANOTHER_ENTRY, END_OF_FILE, JsonWalker, Path, StructureError, Value
 from brightrun.formats.lines import ByteSource
 from brightrun.formats.objects import ObjectReader
 from brightrun.formats.reading import Reading, json_type, shown, take_id
@@ -13,6 +13,7 @@ from brightrun.formats.registry import FORMATS, Format, Object
 from brightrun.formats.texts import PAIR_FIELDS
 from brightrun.formats.v4 import enriched_id, read_pair
 
+_SWALLOWED = 8  # bytes after a fault that may be more than the end of the broken record itself
 _OPENED: dict[Layout, Callable[[Path], bool]] = {
     "array": lambda path: not path,
     "document": lambda path: False,
@@ -24,6 +25,26 @@ _OPENED: dict[Layout, Callable[[Path], bool]] = {
     ),
     "enriched_file": lambda path: path in ((), ("training_pairs",)),
 }
+
+
+def _entry_of(layout: Layout, entry: Format) -> Callable[[object], int | None]:
+    """For `JsonWalker.resumes`: of which list an object is an entry, by the length of that list's path."""
+    pair = FORMATS["brightrun_lora_v4"]
+
+    def place(value: object) -> int | None:
+        if not isinstance(value, dict):
+            return None
+        match layout:
+            case "array":
+                return 0 if entry.marks(value) else None
+            case "v4_full":
+                return 1 if "training_pairs" in value else 3 if pair.marks(value) else None
+            case "enriched_file":
+                return 1 if pair.marks(value) else None
+            case _:
+                return None
+
+    return place
 
 
 class Declared(NamedTuple):
@@ -39,18 +60,19 @@ class Document:
     """Reads one document. `declared`, `conversations`, `pairs` and `with_target` hold when it is exhausted."""
 
     def __init__(self, source: ByteSource, layout: Layout, entry: Format, objects: ObjectReader) -> None:
-        self._walker = JsonWalker(source, _OPENED[layout], objects.limit)
+        self._walker = JsonWalker(source, _OPENED[layout], objects.limit, _entry_of(layout, entry))
         self._layout, self._entry, self._object = layout, entry, objects
         self._number = self._index = 0
         self._last_was_broken = False
         self._conversation: Object | None = None
         self._conversation_number = -1
-        self._pairs_of_conversation = 0
+        self._pairs_of_conversation = self._conversation_offset = 0
         self.declared: list[Declared] = []
         self.conversations = self.pairs = self.with_target = 0
 
     def readings(self) -> Iterator[Reading]:
-        """One reading a record; what breaks the document itself ends them with the error `broken_structure`."""
+        """One reading a record. Where the document itself is broken, the error `broken_structure` says what of it was
+        not read."""
         read = {"v4_full": self._full, "enriched_file": self._enriched}.get(self._layout, self._plain)
         try:
             for value in self._walker:
@@ -58,18 +80,42 @@ class Document:
                 for reading in read(value):
                     if reading.records:
                         self._index = reading.records[-1].index + 1
-                    self._last_was_broken = reading.broken
+                    self._last_was_broken = reading.fault is not None
+                    if reading.fault is not None:
+                        self._go_on_after(reading, value)
                     yield reading
+            yield from self._faults()
             if self._layout == "v4_full":
                 yield from self._conversation_ends()
         except StructureError as error:
             yield from self._faults()
-            if not (error.found == END_OF_FILE and self._last_was_broken):  # a cut-off record is said once
-                yield self._broken(error, f"{error} What follows was not read.")
+            if error.found != END_OF_FILE:
+                yield self._broken(error, f"{error} Nothing after it was checked.")
+            elif not self._last_was_broken:  # a cut-off record is said once
+                yield self._broken(error, str(error), "Was the file cut off? Add what is missing at its end.")
+
+    def _go_on_after(self, reading: Reading, value: Value) -> None:
+        """Find the records that a broken one has swallowed, and say where reading goes on or that it does not."""
+        fault = reading.fault or 0
+        resumed_at = self._walker.resume(value, fault)
+        if resumed_at is not None:
+            reading.add_to_last(f" Reading goes on with the record at byte {resumed_at:,}.")
+        elif self._walker.at_end() and value.data is not None and len(value.data.rstrip()) - fault > _SWALLOWED:
+            reading.add_to_last(" No later record could be told apart, so nothing after it was checked.")
 
     def _faults(self) -> Iterator[Reading]:
         for error in self._walker.faults:
-            yield self._broken(error, str(error), "Put a comma between the records.")
+            if error.expected == ANOTHER_ENTRY:
+                yield self._broken(error, str(error), "Remove the comma.")
+            elif self._last_was_broken:
+                continue  # it is what the broken record has left
+            elif error.resumed_at == error.offset:
+                yield self._broken(error, str(error), "Put a comma between the entries.")
+            else:
+                message = f"{error} Reading goes on with the record at byte {error.resumed_at:,}."
+                yield self._broken(
+                    error, message, "Correct the place shown; what stands before that byte was not read."
+                )
         self._walker.faults.clear()
 
     def _broken(self, error: StructureError, message: str, suggestion: str | None = None) -> Reading:
@@ -112,6 +158,7 @@ class Document:
                 if number != self._conversation_number:
                     yield from self._conversation_ends()
                     self._conversation, self._conversation_number, self._pairs_of_conversation = None, number, 0
+                    self._conversation_offset = value.offset if not rest else self._walker.offset_within(2)
                     self.conversations += 1
                 yield from self._in_conversation(value, number, rest)
             case ():
@@ -140,7 +187,7 @@ class Document:
     def _conversation_ends(self) -> Iterator[Reading]:
         if self._conversation_number >= 0 and not self._pairs_of_conversation:
             where = f"conversations[{self._conversation_number}]"
-            reading = self._aside(0, where)
+            reading = self._aside(self._conversation_offset, where)
             reading.report("missing_field", "training_pairs", f"`{where}.training_pairs` is missing.")
             yield reading
 

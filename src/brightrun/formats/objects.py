@@ -54,7 +54,7 @@ class ObjectReader(NamedTuple):
 
 def _report_fault(reading: Reading, data: bytes, first_line: int) -> None:
     fault = locate_fault(data)
-    reading.broken = True
+    reading.fault = fault.position
     line = first_line + data.count(b"\n", 0, fault.position)
     around = data[max(0, fault.position - _EXCERPT_BYTES) : fault.position + _EXCERPT_BYTES]
     reading.report(

@@ -24,16 +24,17 @@ class Reading:
 
     line, byte_offset, path: as in `Record`. index: of the first record to come. conversation: of the full v4 file, the
     metadata of the conversation that the pair stands in. fallback_id: conversation id where the object has none.
-    is_record: False for headers and for what is said about the file as a whole. broken: no JSON at all. meta: the
-    content of a `_meta` header. object_id: the field and the value that should be unique in the file.
+    is_record: False for headers and for what is said about the file as a whole. fault: the byte of the object at which
+    decoding stopped; None for JSON. meta: the content of a `_meta` header. object_id: the field and the value that
+    should be unique in the file.
     """
 
     __slots__ = (
-        "broken",
         "byte_offset",
         "conversation",
         "errors",
         "fallback_id",
+        "fault",
         "history_repeats",
         "index",
         "is_record",
@@ -51,7 +52,7 @@ class Reading:
         self.fallback_id = f"record-{index}"
         self.conversation: dict[str, Any] | None = None
         self.is_record = True
-        self.broken = False
+        self.fault: int | None = None
         self.meta: object = None
         self.issues: list[Issue] = []
         self.records: list[Record] = []
@@ -90,6 +91,11 @@ class Reading:
                 fixable=fixable,
             )
         )
+
+    def add_to_last(self, sentence: str) -> None:
+        """Add a sentence to the last issue's message."""
+        last = self.issues[-1]
+        self.issues[-1] = msgspec.structs.replace(last, message=last.message + sentence)
 
     def add(
         self,
