@@ -61,6 +61,11 @@ class Reading:
         self.errors = 0
         self.object_id: tuple[str, str] | None = None
 
+    @property
+    def broken(self) -> bool:
+        """Whether the object is no JSON at all."""
+        return self.fault is not None
+
     def has_failed(self) -> bool:
         """Whether an error was reported, so that no record may come out."""
         return self.errors > 0
