@@ -2,7 +2,9 @@
 
 
 class ChatError(Exception):
-    """Root: this record, or this model folder, cannot be turned into labelled tokens."""
+    """Root: this record, or this model folder, cannot be turned into labelled tokens. code: of `formats.codes`."""
+
+    code = "template_refused"
 
 
 class TokenizerFolderError(ChatError, ValueError):
@@ -20,10 +22,16 @@ class TemplateRefusedError(ChatError, ValueError):
 class TemplateFaultError(ChatError, ValueError):
     """The chat template broke on the conversation (a missing field, a type it does not expect, a forbidden access)."""
 
+    code = "template_fault"
+
 
 class UnencodableTextError(ChatError, ValueError):
     """A text holds characters that are no Unicode text (lone surrogates), so no tokenizer can read it."""
 
+    code = "lone_surrogate"
+
 
 class TrainedSpanError(ChatError, ValueError):
     """The template changes a trained message so that its place in the rendered chat cannot be told for certain."""
+
+    code = "cannot_be_labelled"

@@ -22,11 +22,12 @@ class Code(msgspec.Struct, frozen=True):
     fixable: bool = False
 
 
-_FILE, _TEXT, _SHAPE, _CHAT, _CONTENT, _COUNTS = (
+_FILE, _TEXT, _SHAPE, _CHAT, _MODEL, _CONTENT, _COUNTS = (
     "The file as a whole",
     "Lines and JSON",
     "Fields",
     "The conversation",
+    "The chosen model",
     "The text",
     "Counts and identity",
 )
@@ -271,6 +272,54 @@ CODES: dict[str, Code] = {
         "No target: a user turn",
         "The pair's `target_response` is null, as it is for user turns. It is counted apart and not trained.",
         "Nothing to do.",
+    ),
+    "template_refused": _error(
+        _MODEL,
+        "Refused by the chat template",
+        "The chosen model's own chat template refuses the conversation, in the words quoted; often for the order of "
+        "its speakers. Training stops at such a row, or leaves it out where that was allowed.",
+        "Bring the messages into the order that the template asks for, or choose another base model.",
+    ),
+    "template_fault": _error(
+        _MODEL,
+        "The chat template breaks on it",
+        "The chosen model's chat template cannot write this conversation: it meets something it does not know, such as "
+        "tool calls in a model without tools.",
+        "Choose a base model whose template knows what the row holds, or remove it from the row.",
+    ),
+    "cannot_be_labelled": _error(
+        _MODEL,
+        "No certain place for the answer",
+        "The chat template rewrites an answer so that its tokens cannot be told from the rest for certain. They are "
+        "never guessed.",
+        "Leave the message untrained (`weight` 0), change its text, or choose another base model.",
+    ),
+    "end_of_turn_not_trained": _warning(
+        _MODEL,
+        "End of turn not trained",
+        "The chat template ends answers without an end-of-turn token, so the model may not learn to stop. Said once, "
+        "at the first such row.",
+        "Choose the instruction-tuned variant of the model, whose template ends turns.",
+    ),
+    "history_shortened": _warning(
+        _MODEL,
+        "Oldest messages left out",
+        "The row is longer than the maximum length. The trainer leaves out its oldest exchanges before the first "
+        "trained answer, so that the answer fits.",
+        "Nothing to do if the answer does not need them; else raise the maximum length.",
+    ),
+    "truncated": _warning(
+        _MODEL,
+        "Cut at the maximum length",
+        "The row is longer than the maximum length and is cut at its end. Trained tokens behind the cut are not "
+        "learned.",
+        "Raise the maximum length, or split the conversation.",
+    ),
+    "all_trained_tokens_cut": _warning(
+        _MODEL,
+        "Nothing left to learn",
+        "All trained tokens of the row lie beyond the maximum length, so the trainer does not use the row.",
+        "Raise the maximum length, or shorten what comes before the answer.",
     ),
     "control_character": _warning(
         _CONTENT,

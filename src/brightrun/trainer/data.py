@@ -192,7 +192,7 @@ def _encode(record: Record, tokenizer: ChatTokenizer, max_length: int, findings:
     try:
         fitted = fit(tokenizer, record, max_length=max_length)
     except ChatError as error:
-        findings.add("error", "template_refused", record.line, str(error), **where)
+        findings.add("error", error.code, record.line, str(error), **where)
         return None
     encoded = fitted.encoded
     if fitted.left_out:

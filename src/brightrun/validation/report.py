@@ -20,7 +20,8 @@ class Report(msgspec.Struct):
     training; None when nobody asked, `tokens_source` is then `none`. issues: the first ones in file order, errors
     before warnings before infos where not all have room. sample_data: the first three conversations, bounded in size.
     readiness: what blocks and what is advised (`readiness.readiness`). coverage: by persona, arc and topic, where the
-    records name them (`Survey.coverage`). lengths: of records in tokens, where tokens were asked for.
+    records name them (`Survey.coverage`). lengths: of records in tokens, where tokens were asked for: of
+    their messages' texts, and with a model of the whole chat as it is rendered (`model_checks.Lengths`).
     """
 
     file: str
