@@ -16,6 +16,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "up": ("brightrun.cli.up", "up", "Run everything on this machine: database, server, worker."),
     "demo": ("brightrun.cli.demo", "demo", "Upload, validate, train and prove a small model, end to end."),
     "validate": ("brightrun.cli.validate", "validate", "Check a training file, line by line. No server needed."),
+    "inspect": ("brightrun.cli.inspect", "inspect", "Show which tokens of a row a model learns. No server needed."),
     "datasets": ("brightrun.cli.datasets", "app", "Upload, list, show, confirm, delete and restore datasets."),
     "jobs": ("brightrun.cli.jobs", "app", "Start, watch, list and cancel training jobs."),
     "models": ("brightrun.cli.models", "app", "List, show and download trained models."),
