@@ -141,6 +141,14 @@ class Settings(BaseSettings):
     base_model_dir: Path | None = Field(
         default=None, description="Folder with base models; its subfolders are offered by name."
     )
+    default_base_model: str = Field(
+        default="tiny",
+        description="Base model whose tokenizer counts the tokens of datasets, and that the mask view shows first.",
+    )
+    estimate_tokens: bool = Field(
+        default=False,
+        description="Estimate the tokens of datasets as words × 1.3 instead of counting them exactly.",
+    )
     allow_hub: bool = Field(
         default=True, description="May a trainer download a base model that a user names by its hub id?"
     )

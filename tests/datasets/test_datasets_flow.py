@@ -62,7 +62,7 @@ def test_a_good_file_becomes_ready_with_its_numbers(owner: Member) -> None:
     assert dataset["sha256"] == hashlib.sha256(content).hexdigest()
     assert dataset["total_records"] == dataset["total_conversations"] == dataset["total_training_pairs"] == 5
     assert dataset["total_turns"] == 10
-    assert dataset["tokens_source"] == "estimate:words×1.3"
+    assert dataset["tokens_source"] == "exact:tiny"
     assert dataset["total_tokens"] > 0
     assert dataset["avg_turns_per_conversation"] == 2
     assert dataset["validation_errors"] is None

@@ -185,7 +185,7 @@ def walk(client: "Client", directory: Path, talk: Talk, signin_url: str) -> dict
         raise UnavailableError(f"the dataset is {dataset['status']}: {dataset['error_message']}")
     talk.step(
         f"ready: {dataset['total_conversations']} conversations, {dataset['total_training_pairs']} training pairs, "
-        f"about {dataset['total_tokens']:,} tokens ({dataset['tokens_source']})"
+        f"{dataset['total_tokens']:,} tokens ({dataset['tokens_source']})"
     )
     job = client.jobs.create(
         dataset_id=dataset["id"], preset_id="balanced", base_model="tiny", name="Demo", hyperparameters=SETTINGS

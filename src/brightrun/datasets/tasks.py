@@ -9,6 +9,7 @@ from uuid import UUID
 from brightrun.datasets import repository
 from brightrun.datasets import sweeper as _sweeper  # noqa: F401  (registers its schedules)
 from brightrun.datasets.changes import announce
+from brightrun.datasets.counting import Counting
 from brightrun.datasets.outcome import finish
 from brightrun.datasets.tables import Dataset, DatasetStatus
 from brightrun.datasets.uploads import remove_object
@@ -114,6 +115,7 @@ async def _run(platform: Platform, dataset: Dataset, attempt: int) -> Outcome | 
         file_size=dataset.file_size,
         declared_format=dataset.declared_format,
         declared_sha256=dataset.declared_sha256,
+        counting=Counting.of(platform.settings),
     )
     settings, scratch = platform.settings, platform.settings.data / "scratch"
     threads = _threads(settings.worker_concurrency)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from brightrun.clock import utcnow
+from brightrun.datasets.counting import Counting
 from brightrun.datasets.issue_list import IssueListWriter
 from brightrun.datasets.places import Places
 from brightrun.errors import BrightRunError, StorageFullError
@@ -37,7 +38,7 @@ class UnreadableError(BrightRunError):
 
 @dataclass(frozen=True)
 class Subject:
-    """What is validated: a row's facts, so that no thread touches the row itself."""
+    """What is validated: a row's facts, so that no thread touches the row itself. counting: None estimates tokens."""
 
     workspace_id: str
     dataset_id: str
@@ -48,6 +49,7 @@ class Subject:
     file_size: int
     declared_format: str | None
     declared_sha256: str | None
+    counting: Counting | None = None
 
 
 @dataclass
@@ -120,6 +122,8 @@ def run_validation(store: ObjectStore, subject: Subject, progress: Progress, scr
     StorageFullError, UnavailableError, UnreadableError.
     """
     known = store.head(subject.bucket, subject.path)
+    view = subject.counting.view(known.sha256, subject.declared_format) if subject.counting is not None else None
+    counted: dict[str, Any] = {"estimate_tokens": True} if view is None else view.arguments()
     scratch.mkdir(parents=True, exist_ok=True)
     issues = IssueListWriter(scratch, f"issues-{uuid7()}")
     try:
@@ -134,11 +138,13 @@ def run_validation(store: ObjectStore, subject: Subject, progress: Progress, scr
                 issue_sink=issues.write,
                 progress=lambda bytes_read: setattr(progress, "bytes_read", bytes_read),
                 cancelled=progress.cancelled.is_set,
-                estimate_tokens=True,
-                record_checks=[places],
+                record_checks=[places, *counted.pop("record_checks", ())],
                 reopen=lambda: cast("BinaryIO", store.open_read(subject.bucket, subject.path)),
+                **counted,
             )
             reader.read_to_end(progress.cancelled)
+            if view is not None:
+                view.complete(report, content_sha256=reader.sha256)
         fault = _not_as_announced(subject, reader, known.sha256)
         if fault is not None:
             return fault

@@ -18,6 +18,7 @@ from brightrun.validation.checks import ComparingCheck, LateRemark, RecordCheck,
 _MOST_BARS = 24
 _MOST_PREFIXES = 60  # messages of a refused chat that are tried one by one to find the one at fault
 _MOST_ORDERS = 1_000  # orders of speakers whose fault is remembered
+_MOST_REMEMBERED = 5_000  # remarks
 _PERCENTILES = (50, 90, 95, 99)
 
 
@@ -57,12 +58,18 @@ class Lengths(TypedDict):
 class ModelCheck(RecordCheck):
     """One model's view of a file.
 
-    model: the name that messages and `source` show. max_length: tokens; None to ask nothing about length. Keeps four
-    bytes a record.
+    model: the name that messages and `source` show. max_length: tokens; None to ask nothing about length.
+    lengths_only: measure, and say nothing about any record. Keeps four bytes a record, and its first remarks.
+
+    said: all remarks made, for who wants to remember them; None when they became too many.
     """
 
-    def __init__(self, tokenizer: ChatTokenizer, model: str, *, max_length: int | None = None) -> None:
+    def __init__(
+        self, tokenizer: ChatTokenizer, model: str, *, max_length: int | None = None, lengths_only: bool = False
+    ) -> None:
         self._tokenizer, self._model, self._max_length = tokenizer, model, max_length
+        self._lengths_only = lengths_only
+        self.said: list[LateRemark] | None = []
         self._lengths = array("I")
         self._refused = self._over = self._shortened = self._cut = self._unused = self._trained_lost = 0
         self._trainable = 0
@@ -71,17 +78,34 @@ class ModelCheck(RecordCheck):
 
     @property
     def names(self) -> tuple[str, ...]:
+        if self._lengths_only:
+            return ("lengths",)
         return ("chat_template",) if self._max_length is None else ("chat_template", "truncation")
 
     def look(self, record: Record) -> Iterable[Remark]:
         """What this model has to say about a record."""
         try:
-            if record.kind == "preference":
-                return self._look_at_sides(record)
-            return self._look_at_chat(record)
+            if self._lengths_only:
+                self._measure(record)
+                return ()
+            remarks = self._look_at_sides(record) if record.kind == "preference" else self._look_at_chat(record)
         except ChatError as error:
             self._refused += 1
-            return [self._refusal(record, error)]
+            remarks = [] if self._lengths_only else [self._refusal(record, error)]
+        for remark in remarks:
+            self._remember(LateRemark(record.line, record.byte_offset, record.path, remark))
+        return remarks
+
+    def _remember(self, remark: LateRemark) -> None:
+        if self.said is not None:
+            self.said.append(remark)
+            if len(self.said) > _MOST_REMEMBERED:
+                self.said = None
+
+    def _measure(self, record: Record) -> None:
+        chats = preference_sides(record) if record.kind == "preference" else (record.messages,)
+        texts = [self._tokenizer.render(chat, tools=record.tools) for chat in chats]
+        self._lengths.append(max(map(self._tokenizer.count, texts)))
 
     def nothing_fits(self) -> Iterable[LateRemark]:
         """When the file is over: an error if the maximum length leaves nothing to learn in all of it."""
@@ -90,7 +114,10 @@ class ModelCheck(RecordCheck):
                 f"In none of the {self._unused:,} records does a trained token lie within {self._max_length:,} tokens: "
                 "nothing would be learned."
             )
-            yield LateRemark(1, 0, "", Remark("nothing_to_train", "", message, suggestion="Raise the maximum length."))
+            remark = Remark("nothing_to_train", "", message, suggestion="Raise the maximum length.")
+            late = LateRemark(1, 0, "", remark)
+            self._remember(late)
+            yield late
 
     def _look_at_chat(self, record: Record) -> list[Remark]:
         rendered = self._tokenizer.label(record.messages, tools=record.tools)
