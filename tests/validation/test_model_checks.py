@@ -59,6 +59,7 @@ def test_a_row_that_the_template_refuses_is_named_with_the_templates_words_and_t
     assert "chat_template" in report.checks_run
     assert "truncation" in report.checks_skipped
     lengths = model_check.lengths()
+    assert lengths is not None
     assert (lengths["records"], lengths["refused"]) == (2, 2)
 
 
@@ -98,6 +99,7 @@ def test_what_a_limit_takes_away_is_what_the_trainer_would_take(tiny: ChatTokeni
     assert report.errors_total == 0
     assert report.training_ready
     lengths = model_check.lengths()
+    assert lengths is not None
     assert (lengths["over"], lengths["shortened"], lengths["cut"], lengths["unused"]) == (3, 1, 1, 1)
     assert lengths["trained_lost"] > 100
     assert lengths["max_length"] == 150
@@ -115,6 +117,7 @@ def test_lengths_are_those_of_the_rendered_chats(tiny: ChatTokenizer, tmp_path: 
     _, model_check = check(write(tmp_path, *rows), tiny)
     wanted = sorted(len(tiny.encode(record).input_ids) for record in _records(tmp_path / "rows.jsonl"))
     lengths = model_check.lengths()
+    assert lengths is not None
     assert (lengths["records"], lengths["total"]) == (100, sum(wanted))
     assert (lengths["min"], lengths["max"]) == (wanted[0], wanted[-1])
     assert (lengths["p50"], lengths["p90"], lengths["p95"], lengths["p99"]) == (
@@ -139,9 +142,9 @@ def test_both_answers_of_a_pair_count(tiny: ChatTokenizer, tmp_path: Path) -> No
     row = {"prompt": "Clay?", "chosen": "Stoneware.", "rejected": LONG}
     report, model_check = check(write(tmp_path, row), tiny, max_length=60)
     assert [line for line, _ in issues(report, "truncated")] == [1]
-    assert model_check.lengths()["max"] == len(
-        tiny.encode_preference(_records(tmp_path / "rows.jsonl")[0]).rejected.labels
-    )
+    lengths = model_check.lengths()
+    assert lengths is not None
+    assert lengths["max"] == len(tiny.encode_preference(_records(tmp_path / "rows.jsonl")[0]).rejected.labels)
 
 
 def test_an_end_of_turn_that_is_not_trained_is_said_once(tmp_path: Path) -> None:
@@ -180,7 +183,8 @@ def test_the_second_time_nothing_is_counted_and_the_report_is_the_same(tiny: Cha
 
 def test_lengths_alone_say_nothing_about_rows(tiny: ChatTokenizer, tmp_path: Path) -> None:
     bad = turns(("user", "Clay?"), ("assistant", "Clay."), ("system", "Be kind."), ("assistant", "Yes."))
-    report, _ = seen(write(tmp_path, bad), tiny, TokenCache(tmp_path / "cache"), lengths_only=True)
+    good = turns(("user", "Clay?"), ("assistant", "Clay."))
+    report, _ = seen(write(tmp_path, bad, good), tiny, TokenCache(tmp_path / "cache"), lengths_only=True)
     assert "template_refused" not in report.by_code
     assert report.lengths is not None
     assert report.lengths["refused"] == 1

@@ -14,39 +14,27 @@ from brightrun.formats.chat_errors import TemplateRefusedError
 from brightrun.formats.fit import fit
 from brightrun.formats.records import Message, Record
 from brightrun.validation.checks import ComparingCheck, LateRemark, RecordCheck, Remark, Reread
+from brightrun.validation.readiness import lengths_of
 
-_MOST_BARS = 24
 _MOST_PREFIXES = 60  # messages of a refused chat that are tried one by one to find the one at fault
 _MOST_ORDERS = 1_000  # orders of speakers whose fault is remembered
 _MOST_REMEMBERED = 5_000  # remarks
-_PERCENTILES = (50, 90, 95, 99)
 
 
 class Lengths(TypedDict):
-    """Lengths of records in tokens of the rendered chat, of a preference pair the longer of both.
+    """What is added to `readiness.lengths_of`: lengths in tokens of the rendered chat, of a preference pair the longer.
 
-    source: `exact:<model>`. method: `words` or `encode_batch` (how they were counted; the numbers are the same), and
-    method_reason why not the quick one. records: that were rendered; total: their tokens. p50…p99: nearest rank.
+    of: `rendered chats`. method: `words` or `encode_batch` (how they were counted; the numbers are the same), and
+    method_reason why not the quick one. refused: records that could not be rendered or labelled, and so have no length.
     max_length: the limit that was asked about, None if none; over: records longer than it; shortened: of these, those
     whose oldest messages are left out; cut: those that are cut at the end; unused: those with nothing left to learn;
-    trained_lost: trained tokens lost in all. refused: records that could not be rendered or labelled. histogram: `from`
-    and `to` (exclusive) tokens, and how many records.
+    trained_lost: trained tokens lost in all.
     """
 
-    source: str
+    of: str
     method: str
     method_reason: str
-    records: int
     refused: int
-    total: int
-    mean: float | None
-    min: int | None
-    p50: int | None
-    p90: int | None
-    p95: int | None
-    p99: int | None
-    max: int | None
-    histogram: list[dict[str, int]]
     max_length: int | None
     over: int
     shortened: int
@@ -213,26 +201,17 @@ class ModelCheck(RecordCheck):
             return count
         return 0
 
-    def lengths(self) -> Lengths:
-        """The distribution, when the file is over."""
-        ordered = sorted(self._lengths)
-        ranks = {f"p{p}": ordered[-(-p * len(ordered) // 100) - 1] if ordered else None for p in _PERCENTILES}
+    def lengths(self) -> dict[str, Any] | None:
+        """The distribution, when the file is over: `readiness.lengths_of` and `Lengths`. None without a length."""
+        distribution = lengths_of(self._lengths, f"exact:{self._model}", 1)
+        if distribution is None:
+            return None
         counter = self._tokenizer.counter
-        return Lengths(
-            source=f"exact:{self._model}",
+        more = Lengths(
+            of="rendered chats",
             method=counter.method,
             method_reason=counter.reason,
-            records=len(ordered),
             refused=self._refused,
-            total=sum(ordered),
-            mean=round(sum(ordered) / len(ordered), 2) if ordered else None,
-            min=ordered[0] if ordered else None,
-            p50=ranks["p50"],
-            p90=ranks["p90"],
-            p95=ranks["p95"],
-            p99=ranks["p99"],
-            max=ordered[-1] if ordered else None,
-            histogram=_histogram(ordered),
             max_length=self._max_length,
             over=self._over,
             shortened=self._shortened,
@@ -240,6 +219,7 @@ class ModelCheck(RecordCheck):
             unused=self._unused,
             trained_lost=self._trained_lost,
         )
+        return {**distribution, **more}
 
 
 class WholeFileCheck(ComparingCheck):
@@ -261,19 +241,3 @@ class WholeFileCheck(ComparingCheck):
 
 def _messages(number: int) -> str:
     return "message" if number == 1 else f"{number:,} messages"
-
-
-def _histogram(ordered: Sequence[int]) -> list[dict[str, int]]:
-    """Bars of one round width (1, 2 or 5 times a power of ten) from the shortest record to the longest."""
-    if not ordered:
-        return []
-    low, high = ordered[0], ordered[-1]
-    widths = (factor * 10**power for power in range(10) for factor in (1, 2, 5))
-    width = next(w for w in widths if high // w - low // w < _MOST_BARS)
-    counts: dict[int, int] = {}
-    for length in ordered:
-        counts[length // width] = counts.get(length // width, 0) + 1
-    return [
-        {"from": bar * width, "to": (bar + 1) * width, "records": counts.get(bar, 0)}
-        for bar in range(low // width, high // width + 1)
-    ]

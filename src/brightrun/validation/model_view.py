@@ -74,7 +74,7 @@ class ModelView:
             report.tokens, report.avg_tokens_per_turn = self._known["tokens"], self._known["avg_tokens_per_turn"]
             report.tokens_source, report.lengths = f"exact:{self._model}", self._known["lengths"]
             return
-        report.lengths = dict(self._check.lengths())
+        report.lengths = self._check.lengths()
         memory, remarks = self._memory, self._check.said
         if memory is None or remarks is None or content_sha256 not in {None, memory.content_sha256}:
             return
