@@ -121,7 +121,9 @@ class Settings(BaseSettings):
     unconfirmed_upload_hours: int = Field(default=24, description="Uploads never confirmed are swept after this.")
     deleted_retention_days: int = Field(default=30, description="Deleted things are purged for good after this.")
     min_free_disk_bytes: int = Field(
-        default=256 * MIB, description="Refuse new uploads when the disk has less than this left, bytes."
+        default=256 * MIB,
+        description="With less than this left on the disk, bytes, uploads are refused; "
+        "training saves a checkpoint and waits for room.",
     )
 
     # --- background work ------------------------------------------------------------------------------------------
@@ -167,6 +169,11 @@ class Settings(BaseSettings):
         ge=0,
         description="Run directories of completed jobs, whose models are stored, are deleted after this. Others are "
         "kept: a retry goes on from them.",
+    )
+    job_stall_s: float = Field(
+        default=300.0,
+        ge=5,
+        description="A trainer without a sign of life for this long, seconds, is ended and tried again.",
     )
     job_lease_s: float = Field(default=30.0, description="A supervisor must renew its lease on a job within this.")
 

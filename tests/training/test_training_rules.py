@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from job_steps import adviser_file
 
 from brightrun.errors import ConfigurationError
 from brightrun.formats import hyperparameters
 from brightrun.formats.run import BaseModelRef, DataFile, RunConfig, Split, read_run, write_run
+from brightrun.formats.run_directory import prepare_run
 from brightrun.settings import Settings
 from brightrun.training.catalogue import SHIPPED, load_catalogue
 from brightrun.training.executors.local import clean_environment
@@ -24,6 +26,7 @@ from brightrun.training.supervisor.memory_ladder import step_down
 from brightrun.training.supervisor.outcomes import Kind, judge
 from brightrun.training.supervisor.progress import WEIGHTS, Pace, overall
 from brightrun.training.supervisor.tail import last_event, log_tail, parse_events, read_lines
+from brightrun.training.supervisor.watchdogs import StallWatch, disk_shortage, memory_kills
 from brightrun.training.tables import JobStage
 from brightrun.training.views import attempt_cost
 
@@ -102,6 +105,31 @@ def test_every_way_a_trainer_ends_has_its_verdict(
     assert verdict.message
 
 
+@pytest.mark.parametrize("exit_code", [-signal.SIGKILL, None])
+def test_a_kill_for_memory_is_no_interruption_and_a_hang_is_named(exit_code: int | None) -> None:
+    verdict = judge(exit_code, None, memory_kills=1)
+    assert (verdict.kind, verdict.code) == (Kind.OUT_OF_MEMORY, "out_of_memory_host")
+    assert judge(-signal.SIGTERM, None, memory_kills=1).kind is Kind.INTERRUPTED, "another process was meant"
+    assert judge(exit_code, None, stalled=True).code == "stalled"
+    assert judge(0, {"type": "done"}, stalled=True, memory_kills=1).kind is Kind.DONE
+
+
+def test_silence_is_measured_from_the_last_beat_that_was_seen(tmp_path: Path) -> None:
+    watch = StallWatch(tmp_path, limit_s=0.0)
+    assert watch.stalled(), "it never beat"
+    (tmp_path / "heartbeat.json").write_text("{}")
+    os.utime(tmp_path / "heartbeat.json", (1, 1))
+    assert watch.silent_s() == pytest.approx(0, abs=0.5), "a beat is new, whatever the clock says"
+    patient = StallWatch(tmp_path, limit_s=300)
+    assert not patient.stalled()
+
+
+def test_a_disk_with_too_little_room_says_how_little(tmp_path: Path) -> None:
+    assert disk_shortage(tmp_path, 0) is None
+    assert str(tmp_path) in (disk_shortage(tmp_path, 10**18) or "")
+    assert memory_kills() >= 0
+
+
 # --- reading ------------------------------------------------------------------------------------------------------
 
 
@@ -150,6 +178,27 @@ def test_the_memory_ladder_halves_what_is_in_memory_and_nothing_that_is_learned(
         assert now.batch_size == values.batch_size
         seen.append((now.micro_batch_tokens, now.activation_checkpointing))
     assert seen == [(128, False), (64, True)]
+
+
+def told(run_dir: Path, largest: int, longest: int) -> None:
+    (run_dir / "heartbeat.json").write_text(
+        json.dumps({"largest_pass_tokens": largest, "longest_record_tokens": longest})
+    )
+
+
+def test_the_ladder_halves_what_a_pass_really_took_and_never_what_cannot_be_cut(tmp_path: Path) -> None:
+    file = tmp_path / "turns.jsonl"
+    file.write_bytes(adviser_file())
+    prepare_run(file, tmp_path / "run", base_model="tiny-random")
+    told(tmp_path / "run", largest=800, longest=100)
+    lowered = step_down(tmp_path / "run")
+    assert lowered is not None
+    assert lowered[0] == "micro_batch_tokens lowered to 400", "4,096 was far above what the passes took"
+    told(tmp_path / "run", largest=100, longest=100)
+    lowered = step_down(tmp_path / "run")
+    assert lowered is not None
+    assert lowered[0] == "activation checkpointing turned on", "one record is not cut"
+    assert step_down(tmp_path / "run") is None
 
 
 # --- catalogue, environment, identity, money ----------------------------------------------------------------------

@@ -27,6 +27,7 @@ class WorkerProcess:
             "BRIGHTRUN_PUBLIC_URL": live.url,
             "BRIGHTRUN_WORKER_HEARTBEAT_S": "1",
             "BRIGHTRUN_JOB_LEASE_S": str(live.settings.job_lease_s),
+            "BRIGHTRUN_MIN_FREE_DISK_BYTES": str(live.settings.min_free_disk_bytes),
         }
         if live.settings.gpu_catalogue is not None:
             environment["BRIGHTRUN_GPU_CATALOGUE"] = str(live.settings.gpu_catalogue)

@@ -59,13 +59,16 @@ def heldout_loss(
     adapter: bool,
     budget: int,
     check_stop: Callable[[], None],
+    saw_pass: Callable[[int], None] = lambda tokens: None,
 ) -> HeldoutLoss:
-    """Loss of every held-out record. `budget`: padded tokens in one pass. `check_stop` may raise between passes."""
+    """Loss of every held-out record. `budget`: padded tokens in one pass. `check_stop` may raise between passes;
+    `saw_pass` is told how large each one is."""
     sums = [0.0] * len(examples)
     with evaluating(model, adapter=adapter):
         for group in micro_batches([len(example.ids) for example in examples], budget=budget):
             check_stop()
             batch = collate([examples[index] for index in group], numerics)
+            saw_pass(batch.ids.numel())
             losses = token_losses(model, head, batch, numerics).double()
             rows = torch.zeros(len(group), dtype=torch.float64, device=losses.device)
             rows.index_add_(0, batch.owners, losses)

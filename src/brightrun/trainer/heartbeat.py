@@ -55,10 +55,17 @@ class Heartbeat:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
         self.error: OSError | None = None
+        self._largest_pass_tokens = 0
+        self.longest_record_tokens = 0
+        """The least that a forward pass can be cut down to."""
 
     def start(self) -> None:
         self._beat()
         self._thread.start()
+
+    def saw_pass(self, tokens: int) -> None:
+        """A forward pass of so many tokens, padding included, is about to run: what memory must have room for."""
+        self._largest_pass_tokens = max(self._largest_pass_tokens, tokens)
 
     def progress(self, stage: str, step: int = 0) -> None:
         self._stage, self._step, self._progress_at = stage, step, now()
@@ -94,6 +101,8 @@ class Heartbeat:
                     "run_id": self._run_id,
                     "pid": os.getpid(),
                     "spent_seconds": round(self.spent_seconds, 3),
+                    "largest_pass_tokens": self._largest_pass_tokens,
+                    "longest_record_tokens": self.longest_record_tokens,
                     "rss_bytes": psutil.Process().memory_info().rss,
                 },
             )

@@ -55,6 +55,8 @@ class Loop:
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.eval_every = self.hp.eval_every_steps or self.order.steps_per_epoch
         self.process = psutil.Process()
+        records = [*self.data.train, *self.data.heldout]
+        self.run.heartbeat.longest_record_tokens = max(len(example.ids) for example in records)
 
     def train(self) -> None:
         """Go on until all steps are done, or early stopping says enough.
@@ -99,6 +101,7 @@ class Loop:
         self.optimizer.zero_grad(set_to_none=True)
         for group in micro_batches([len(e.ids) for e in examples], budget=hp.micro_batch_tokens):
             batch = collate([examples[index] for index in group], self.numerics)
+            self.run.heartbeat.saw_pass(batch.ids.numel())
             loss_sum = token_losses(self.model, self.head, batch, self.numerics).sum()
             (loss_sum / trained).backward()  # type: ignore[no-untyped-call]
             total += float(loss_sum.detach())
@@ -175,6 +178,7 @@ class Loop:
         result = heldout_loss(
             self.model, self.head, self.data.heldout, self.numerics,
             adapter=state.step > 0, budget=self.hp.micro_batch_tokens, check_stop=self.run.check_stop,
+            saw_pass=self.run.heartbeat.saw_pass,
         )  # fmt: skip
         if state.step == 0:
             state.heldout_base = result

@@ -13,6 +13,7 @@ from brightrun.platform import Platform
 from brightrun.training import endings
 from brightrun.training.changes import announce, note
 from brightrun.training.supervisor.identity import is_dead
+from brightrun.training.supervisor.outcomes import MAX_FRUITLESS
 from brightrun.training.supervisor.settle import close_attempt
 from brightrun.training.tables import ACTIVE, WAITING, JobStatus, Outcome, TrainingAttempt, TrainingJob
 
@@ -75,6 +76,14 @@ async def claim_waiting(platform: Platform, found: Found, *, host: str, owner: s
             return False
         if job.host is not None and job.host != host:
             await _leave_lost_machine(session, job, now)
+            if job.fruitless > MAX_FRUITLESS:
+                await endings.failed(
+                    session, job, code="machine_lost",
+                    message=f"{job.fruitless} times in a row its machine was lost, or it was stopped, before anything "
+                    "was kept.",
+                    advice="Find out what happens to the machines, then retry the job.",
+                )  # fmt: skip
+                return False
         job.status = JobStatus.INITIALIZING
         job.host = host
         job.waiting_reason = None
@@ -107,7 +116,7 @@ async def _leave_lost_machine(session: AsyncSession, job: TrainingJob, now: date
             outcome=Outcome.INTERRUPTED, reason="machine_lost", message="The machine it ran on was lost.",
         )  # fmt: skip
     job.run_dir = None
-    job.checkpoint_step = 0
+    job.checkpoint_step, job.checkpoints, job.resume_step, job.run_changes = 0, [], None, {}
     job.fruitless += 1
     await note(session, job, "machine_lost", f"The machine {job.host} was lost; the run begins anew.", level="warning")
 

@@ -7,9 +7,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from brightrun.clock import utcnow
+from brightrun.formats.run import RunConfig
 from brightrun.logs import get_logger
 from brightrun.training import endings
 from brightrun.training.executors.base import Executor, RunningTrainer
@@ -29,7 +31,8 @@ _OUTCOMES = {Kind.DONE: Outcome.DONE, Kind.INTERRUPTED: Outcome.INTERRUPTED}
 class AttemptEnd:
     """exit_code: None when nobody saw it. seen_alive: by this supervisor, a moment ago.
 
-    stopped_by_us: the worker stops, and asked the trainer to.
+    stopped_by_us: the worker stops, and asked the trainer to. shortage: the disk is nearly full, so it was asked to.
+    stalled: it gave no sign of life and was ended. memory_kills: processes that the system killed for memory meanwhile.
     """
 
     hold: Hold
@@ -37,7 +40,10 @@ class AttemptEnd:
     attempt: TrainingAttempt
     exit_code: int | None
     seen_alive: bool
-    stopped_by_us: bool
+    stopped_by_us: bool = False
+    shortage: str | None = None
+    stalled: bool = False
+    memory_kills: int = 0
 
     async def settle(self) -> RunningTrainer | None:
         """Another trainer that works on the same run, to be followed instead; else None, and the job is settled."""
@@ -49,11 +55,12 @@ class AttemptEnd:
             if other is not None:
                 return other
             verdict = replace(verdict, kind=Kind.OWN_FAILURE)
-        change = ""
+        change: tuple[str, RunConfig] | None = None
         if verdict.kind is Kind.OUT_OF_MEMORY and job.cancel_requested_at is None:
             lowered = await asyncio.to_thread(memory_ladder.step_down, run_dir)
-            verdict = replace(verdict, kind=Kind.OWN_FAILURE if lowered else Kind.FINAL)
-            change = lowered or ""
+            # With no rung left it is tried again as it is: others on this machine may need less by then.
+            verdict = replace(verdict, kind=Kind.OWN_FAILURE)
+            change = lowered
         evidence = await asyncio.to_thread(log_tail, run_dir / "trainer.log")
         ended_at = utcnow() if self.seen_alive else await asyncio.to_thread(self._last_sign, run_dir)
         await self.hold.transaction(lambda session: self._write(session, verdict, change, evidence, ended_at))
@@ -69,7 +76,7 @@ class AttemptEnd:
         # A run that an earlier attempt finished is finished; any other event must be this attempt's own.
         if last is not None and last.get("type") != "done" and int(last["seq"]) <= self.attempt.events_before:
             last = None
-        verdict = judge(self.exit_code, last)
+        verdict = judge(self.exit_code, last, stalled=self.stalled, memory_kills=self.memory_kills)
         if verdict.kind is Kind.DONE and not (run_dir / _ADAPTER).is_file():
             return Verdict(
                 Kind.FINAL, "adapter_missing", f"The run says that it is done, but {_ADAPTER} is not in its directory.",
@@ -88,7 +95,12 @@ class AttemptEnd:
         return min(max(signs), utcnow())
 
     async def _write(
-        self, session: AsyncSession, verdict: Verdict, change: str, evidence: str, ended_at: datetime
+        self,
+        session: AsyncSession,
+        verdict: Verdict,
+        change: tuple[str, RunConfig] | None,
+        evidence: str,
+        ended_at: datetime,
     ) -> None:
         job = await self.hold.job(session)
         attempt = await session.get_one(TrainingAttempt, self.attempt.id)
@@ -106,7 +118,10 @@ class AttemptEnd:
         if cancelled:
             await endings.cancelled(session, job)
             return
-        await self._follow_up(session, job, verdict, change, evidence)
+        if change is not None:
+            job.hyperparameters = msgspec.to_builtins(change[1].hyperparameters)
+            job.rules_fired = list(change[1].rules_fired)
+        await self._follow_up(session, job, verdict, change[0] if change else "", evidence)
 
     async def _follow_up(
         self, session: AsyncSession, job: TrainingJob, verdict: Verdict, change: str, evidence: str
@@ -115,7 +130,8 @@ class AttemptEnd:
             case Kind.DONE:
                 await settle.trained(session, job)
             case Kind.INTERRUPTED:
-                await settle.interrupted(session, job, verdict, by_us=self.stopped_by_us, evidence=evidence)
+                by_us = self.stopped_by_us or self.shortage is not None
+                await settle.interrupted(session, job, verdict, by_us=by_us, evidence=evidence, shortage=self.shortage)
             case Kind.OWN_FAILURE:
                 await settle.own_failure(session, job, verdict, evidence=evidence, change=change)
             case Kind.FINAL:

@@ -14,7 +14,7 @@ from brightrun.clock import utcnow
 from brightrun.logs import get_logger
 from brightrun.training.changes import announce, note
 from brightrun.training.executors.base import Executor, ProcessIdentity, RunningTrainer, StopAction
-from brightrun.training.supervisor import alarms, settle
+from brightrun.training.supervisor import alarms, settle, watchdogs
 from brightrun.training.supervisor.claims import LostLeaseError
 from brightrun.training.supervisor.ending import AttemptEnd
 from brightrun.training.supervisor.hold import Hold, run_dir_of
@@ -33,6 +33,7 @@ STOP_GRACE_S = 40.0
 """A trainer stops between two steps; one that has not by then is killed, and resumes from its last checkpoint."""
 _GONE_WITHIN_S = 15.0
 _ANNOUNCE_EVERY_S = 1.0
+_DISK_EVERY_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,14 @@ class Follower:
         self.hold = hold
         self._executor = executor
         self._pace = Pace()
+        self._run_dir = Path()
         self._event_offset = 0
         self._log_offset = 0
         self._spent_before = Decimal(0)
         self._announced = 0.0
+        self._shortage: str | None = None
+        self._stalled = False
+        self._disk_looked_at = 0.0
 
     async def run(self) -> None:
         """Until the attempt is settled, the job is put back, or another supervisor has it."""
@@ -83,6 +88,8 @@ class Follower:
         """The job and its open attempt; how far its files are read, and what it cost before."""
         job = await self.hold.job(session)
         self._event_offset, self._log_offset = job.event_offset, job.log_offset
+        if job.run_dir is not None:
+            self._run_dir = Path(job.run_dir)
         spent = select(func.sum(TrainingAttempt.cost)).where(TrainingAttempt.job_id == job.id)
         self._spent_before = Decimal(await session.scalar(spent) or 0)
         query = select(TrainingAttempt).where(TrainingAttempt.job_id == job.id, TrainingAttempt.ended_at.is_(None))
@@ -97,6 +104,8 @@ class Follower:
         seen_alive = trainer is not None
         asked: StopAction | None = None
         asked_at: float | None = None
+        kills = watchdogs.memory_kills()
+        watch = watchdogs.StallWatch(self._run_dir, hold.platform.settings.job_stall_s)
         try:
             while True:
                 alive = trainer is not None and trainer.is_alive()
@@ -109,7 +118,10 @@ class Follower:
                 if hold.stopping.is_set() and hold.leave and asked_at is None:
                     await hold.transaction(self._release)
                     return None
-                wanted = synced.asked or (StopAction.SAVE if hold.stopping.is_set() else None)
+                if await asyncio.to_thread(watch.stalled):
+                    self._stalled = True
+                    trainer.kill()
+                wanted = synced.asked or await self._own_reason_to_stop()
                 if wanted is not None and wanted is not asked:
                     await asyncio.to_thread(trainer.stop, wanted)
                     asked, asked_at = wanted, asked_at or time.monotonic()
@@ -130,8 +142,25 @@ class Follower:
             exit_code=trainer.exit_code if trainer is not None else None,
             seen_alive=seen_alive,
             stopped_by_us=asked_at is not None and hold.stopping.is_set(),
+            shortage=self._shortage,
+            stalled=self._stalled,
+            memory_kills=watchdogs.memory_kills() - kills,
         )
         return await end.settle()
+
+    async def _own_reason_to_stop(self) -> StopAction | None:
+        """The worker stops, or there is hardly any room left: it saves while it still can, and waits for room."""
+        hold = self.hold
+        if hold.stopping.is_set() or self._shortage is not None:
+            return StopAction.SAVE
+        now = time.monotonic()
+        if now - self._disk_looked_at >= _DISK_EVERY_S:
+            self._disk_looked_at = now
+            settings = hold.platform.settings
+            self._shortage = await asyncio.to_thread(
+                watchdogs.disk_shortage, self._run_dir, settings.min_free_disk_bytes
+            )
+        return StopAction.SAVE if self._shortage is not None else None
 
     # --- one round ----------------------------------------------------------------------------------------------
 

@@ -47,7 +47,7 @@ async def ingest(session: AsyncSession, job: TrainingJob, events: list[dict[str,
                 if (line := _stage_line(job, event, at)) is not None:
                     lines.append(line)
             case "checkpoint":
-                job.checkpoint_step = max(job.checkpoint_step, int(event["step"]))
+                job.checkpoint_step = int(event["step"])
                 job.checkpoints = event.get("kept") or [int(event["step"])]
                 lines.append(_line(job, event, at, "checkpoint", f"Checkpoint after step {event['step']}."))
             case "warning":
@@ -143,6 +143,10 @@ def _stage(
     job.progress = max(job.progress, overall(stage, float(event.get("fraction") or 0.0)))
     if event.get("total_steps"):
         job.total_steps = int(event["total_steps"])
+    if event.get("resumed_from_step") is not None:
+        # What it really goes on from: a checkpoint that did not verify was set aside.
+        job.checkpoint_step = int(event["resumed_from_step"])
+        job.checkpoints = [step for step in job.checkpoints if step <= job.checkpoint_step]
     if event.get("heldout_loss") is not None:  # of the untouched base model, before the first step
         job.heldout_loss_base = event["heldout_loss"]
         step = int(event.get("step") or 0)

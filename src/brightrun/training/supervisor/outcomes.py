@@ -40,8 +40,14 @@ _FINAL = {64: "bad_configuration", 65: "data", 77: "budget", 78: "diverged"}
 _CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGSYS}
 
 
-def judge(exit_code: int | None, last: dict[str, Any] | None) -> Verdict:
-    """exit_code: None when nobody saw it. last: the run's last event, if this attempt wrote it."""
+def judge(
+    exit_code: int | None, last: dict[str, Any] | None, *, stalled: bool = False, memory_kills: int = 0
+) -> Verdict:
+    """exit_code: None when nobody saw it. last: the run's last event, if this attempt wrote it.
+
+    stalled: it was ended because it gave no sign of life. memory_kills: processes that the system has killed for
+    memory since it was launched.
+    """
     kind = last.get("type") if last else None
     if last is not None and kind == "done":
         return Verdict(Kind.DONE, "done", "The trainer is done.")
@@ -49,6 +55,16 @@ def judge(exit_code: int | None, last: dict[str, Any] | None) -> Verdict:
         return _told(int(last.get("exit_code") or 70), last)
     if last is not None and last.get("exit_code") == 75:
         return Verdict(Kind.INTERRUPTED, str(last.get("code", "preempted")), str(last.get("message", "Stopped.")))
+    if stalled:
+        return Verdict(
+            Kind.OWN_FAILURE, "stalled", "The trainer gave no sign of life for too long and was ended.",
+            "If it happens again, look at the machine: a disk or a GPU that does not answer stops a process like this.",
+        )  # fmt: skip
+    if memory_kills and exit_code in {None, -signal.SIGKILL}:
+        return Verdict(
+            Kind.OUT_OF_MEMORY, "out_of_memory_host", "The system killed the trainer because memory ran out.",
+            "Lower micro_batch_tokens or turn activation_checkpointing on; neither changes the result.",
+        )  # fmt: skip
     return _silent(exit_code)
 
 

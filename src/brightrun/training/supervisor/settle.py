@@ -79,10 +79,21 @@ async def trained(session: AsyncSession, job: TrainingJob) -> None:
     await announce(session, job)
 
 
-async def interrupted(session: AsyncSession, job: TrainingJob, verdict: Verdict, *, by_us: bool, evidence: str) -> None:
-    """It goes on by itself, unless it gets nowhere. by_us: an orderly stop of the worker counts against nothing."""
+async def interrupted(
+    session: AsyncSession,
+    job: TrainingJob,
+    verdict: Verdict,
+    *,
+    by_us: bool,
+    evidence: str,
+    shortage: str | None = None,
+) -> None:
+    """It goes on by itself, without limit as long as it writes whole checkpoints, unless it gets nowhere.
+
+    by_us: an orderly stop of the worker counts against nothing. shortage: what it has to wait for, in words.
+    """
     attempt = await _last_attempt(session, job)
-    advanced = attempt is not None and job.checkpoint_step > attempt.checkpoint_before
+    advanced = attempt is not None and attempt.saved_at is not None
     asked = by_us or job.pause_requested_at is not None
     job.fruitless = 0 if advanced else job.fruitless if asked else job.fruitless + 1
     if job.fruitless > MAX_FRUITLESS:
@@ -98,7 +109,8 @@ async def interrupted(session: AsyncSession, job: TrainingJob, verdict: Verdict,
     if await _wait(session, job, pause):
         return
     where = f"after step {job.checkpoint_step}" if job.checkpoint_step else "at its start"
-    text = f"{verdict.message} It goes on by itself, {where}."
+    job.waiting_reason = shortage
+    text = f"{shortage or verdict.message} It goes on by itself{' when there is room' if shortage else ''}, {where}."
     await note(session, job, "interrupted", text, level="warning", details={"code": verdict.code, "pause_s": pause})
     await endings.tell(
         session, job, NotificationType.JOB_INTERRUPTED, "Training interrupted", text, once=f"interrupted:{job.attempt}"

@@ -16,7 +16,7 @@ from brightrun.notifications.tables import NotificationType
 from brightrun.training import endings
 from brightrun.training.changes import announce, note
 from brightrun.training.executors.base import Executor, NoDeviceError, RunningTrainer
-from brightrun.training.supervisor import readiness, settle
+from brightrun.training.supervisor import readiness, settle, watchdogs
 from brightrun.training.supervisor.hold import Hold, run_dir_of
 from brightrun.training.supervisor.outcomes import Kind, Verdict
 from brightrun.training.supervisor.prepare import PreparationError
@@ -43,6 +43,7 @@ class Starter:
         """None when the job was put back, cancelled or has failed instead; its row says why."""
         try:
             await asyncio.to_thread(self._executor.check, job.gpu_config)
+            await asyncio.to_thread(self._require_room)
             if not readiness.is_prepared(job):
                 await self._prepare(job)
             else:
@@ -57,6 +58,13 @@ class Starter:
             fault = error
             await self._hold.transaction(lambda session: self._preparation_failed(session, fault))
         return None
+
+    def _require_room(self) -> None:
+        """A run that would die of a full disk is not begun; it waits, and says for what."""
+        platform = self._hold.platform
+        shortage = watchdogs.disk_shortage(platform.runs_dir, platform.settings.min_free_disk_bytes)
+        if shortage is not None:
+            raise NoDeviceError(shortage)
 
     # --- the run directory --------------------------------------------------------------------------------------
 
