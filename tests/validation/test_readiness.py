@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from typer.testing import CliRunner
+import pytest
 
-from brightrun.cli.main import app
+from brightrun.cli.validate import main
 from brightrun.formats.records import Message, Record, Scaffold
 from brightrun.validation import validate
 from brightrun.validation.readiness import lengths_of, readiness
@@ -30,7 +30,9 @@ def pair(conversation: str, number: int, persona: str | None, arc: str, topic: s
     }
 
 
-def test_conversations_are_counted_once_by_persona_arc_and_topic(tmp_path: Path) -> None:
+def test_conversations_are_counted_once_by_persona_arc_and_topic(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "pairs.jsonl"
     rows = [
         pair("a", 1, "planner", "calm", "loans", 4.0),
@@ -62,7 +64,8 @@ def test_conversations_are_counted_once_by_persona_arc_and_topic(tmp_path: Path)
     assert (advice["training_pairs"]["have"], advice["training_pairs"]["missing"]) == (6, 494)
     assert (advice["quality"]["have"], advice["quality"]["n"], advice["quality"]["met"]) == (3.0, 6, True)
     assert validate(file, checks="structure").coverage is None
-    printed = CliRunner().invoke(app, ["validate", str(file)]).output
+    main([str(file)])
+    printed = capsys.readouterr().out
     assert "4 conversations; 50 are advised: 46 missing" in printed
     assert "no conversation of avoider × storm" in printed
 

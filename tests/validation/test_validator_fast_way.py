@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from brightrun.formats import lines, typed
+from brightrun.formats import lean, lines, reader, typed
 from brightrun.formats.records import Record
-from brightrun.validation import Report, validate, validator
+from brightrun.validation import Report, statistics, validate, validator
 from brightrun.validation.checks import Remark
 
 U, A = {"role": "user", "content": "Which clay?"}, {"role": "assistant", "content": "Stoneware."}
@@ -103,22 +103,38 @@ def damaged_lines(draw: st.DrawFn) -> tuple[str, bytes]:
     return name, end.join(written) + draw(st.sampled_from([end, b""]))
 
 
-def reports(data: bytes, block: int, **options: Any) -> tuple[Report, Report, int]:
-    """The report the fast way, the report the general way, and how many rows the former took."""
+def reports(data: bytes, block: int, **options: Any) -> tuple[list[Report], int, int]:
+    """The report by every way, the fastest first and the general one last; how many rows went the fast way where the
+    fastest was closed; how many rows of whole blocks were only summed up where it was open."""
     taken: list[int] = []
-    run_class = validator._Run
+    cleared: list[int] = []
+    run_class, add_cleared, clear = validator._Run, statistics.Statistics.add_cleared, reader.clear
     take_run = run_class.take_run
 
     def counting(self: Any, run: typed.CleanRun) -> None:
         taken.append(len(run.rows))
         take_run(self, run)
 
+    def summing(self: Any, sums: lean.Cleared) -> None:
+        cleared.append(sums.rows)
+        add_cleared(self, sums)
+
+    found = []
     with patch.object(lines, "BLOCK_BYTES", block):
-        with patch.object(run_class, "take_run", counting):
-            fast = validate(io.BytesIO(data), **options)
+        with patch.object(statistics.Statistics, "add_cleared", summing), patch.object(reader, "_MAX_FAILED", 1):
+            found.append(validate(io.BytesIO(data), **options))
+        with patch.object(run_class, "take_run", counting), patch.object(reader, "clear", lambda *_: None):
+            found.append(validate(io.BytesIO(data), **options))
         with patch.object(run_class, "may_hurry", lambda self: False):
-            general = validate(io.BytesIO(data), **options)
-    return fast, general, sum(taken)
+            found.append(validate(io.BytesIO(data), **options))
+    assert reader.clear is clear
+    return found, sum(taken), sum(cleared)
+
+
+def assert_same(found: list[Report]) -> Report:
+    for other in found[:-1]:
+        assert other == found[-1]
+    return found[-1]
 
 
 class Keeper:
@@ -138,8 +154,7 @@ class Keeper:
 @given(damaged_lines(), st.sampled_from([16, 700, 3000]), st.sampled_from(["structure", "default"]), st.booleans())
 def test_both_ways_give_the_same_report(case: tuple[str, bytes], block: int, checks: Any, estimate: bool) -> None:
     name, data = case
-    fast, general, _ = reports(data, block, checks=checks, estimate_tokens=estimate, format=name, max_issues=None)
-    assert fast == general
+    assert_same(reports(data, block, checks=checks, estimate_tokens=estimate, format=name, max_issues=None)[0])
 
 
 @settings(max_examples=100)
@@ -160,10 +175,12 @@ def test_clean_rows_really_go_the_fast_way(name: str) -> None:
     # Text that only looks dangerous stays fast, too.
     records = [MAKERS[name](number) for number in range(0, 600, 3)]
     data = "\n".join(json.dumps(record, ensure_ascii=False) for record in records).encode()
-    fast, general, taken = reports(data, 4096)
-    assert fast == general
-    assert fast.errors_total == fast.warnings_total == 0
-    assert taken > 150
+    for level in ("structure", "default"):
+        found, taken, cleared = reports(data, 4096, checks=level)
+        report = assert_same(found)
+        assert report.errors_total == report.warnings_total == 0
+        assert taken > 150
+        assert (cleared > 150) == (level == "structure")
 
 
 def test_a_value_over_a_line_end_is_not_taken_for_two_lines() -> None:
@@ -171,16 +188,17 @@ def test_a_value_over_a_line_end_is_not_taken_for_two_lines() -> None:
     halves = json.dumps(chat(99)).replace("}, {", "},\n{", 1)
     twice = json.dumps(chat(100)) + "," + json.dumps(chat(101))
     data = "\n".join([*good, halves, twice, *good[:1]]).encode()
-    fast, general, taken = reports(data, 100)
-    assert fast == general
-    assert [issue.line for issue in fast.issues if issue.code == "broken_json"] == [41, 42, 43]
-    assert taken > 20
+    for level in ("structure", "default"):
+        found, taken, _ = reports(data, 100, checks=level)
+        assert [issue.line for issue in assert_same(found).issues if issue.code == "broken_json"] == [41, 42, 43]
+        assert taken > 20
 
 
 def test_duplicates_have_exact_offsets_on_the_fast_way() -> None:
     records = [json.dumps(chat(number % 150)) for number in range(200)]
     data = "\n".join(records).encode()
-    fast, _, taken = reports(data, 1000)
+    found, taken, _ = reports(data, 1000)
+    fast = assert_same(found)
     assert taken > 100
     duplicates = [issue for issue in fast.issues if issue.code == "duplicate_record"]
     assert len(duplicates) == 50

@@ -1,15 +1,9 @@
 """`brightrun`: the door for terminals and scripts. Commands import what they need when they run: help is fast."""
 
+import gc
 import importlib
 import os
 import sys
-from typing import Any
-
-import typer
-from typer.core import TyperGroup
-from typer.main import get_command
-
-import brightrun
 
 # name → (module, attribute, one line of help). Order is the order of `--help`.
 COMMANDS: dict[str, tuple[str, str, str]] = {
@@ -33,60 +27,9 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "doctor": ("brightrun.cli.doctor", "doctor", "Look at this installation and say what is wrong."),
 }
 
-
-class _LazyGroup(TyperGroup):
-    """Imports a command's module when it is asked for, not before."""
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        if cmd_name not in COMMANDS:
-            return None
-        module, attribute, _help = COMMANDS[cmd_name]
-        if "--help" not in sys.argv[2:] and len(sys.argv) <= 2 and sys.argv[1:] in ([], ["--help"]):
-            return _stub(cmd_name)
-        target = getattr(importlib.import_module(module), attribute)
-        if isinstance(target, typer.Typer):
-            command = get_command(target)
-        else:
-            single = typer.Typer(add_completion=False)
-            single.command(name=cmd_name)(target)
-            command = get_command(single)
-        command.name = cmd_name
-        return command
-
-
-def _stub(name: str) -> Any:
-    """What the list of commands shows of one, without importing it."""
-    single = typer.Typer(add_completion=False)
-
-    def nothing() -> None:
-        """Replaced below."""
-
-    single.command(name=name, help=COMMANDS[name][2], short_help=COMMANDS[name][2])(nothing)
-    command = get_command(single)
-    command.name = name
-    return command
-
-
-app = typer.Typer(
-    cls=_LazyGroup,
-    add_completion=False,
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    help="BrightRun: from what an expert knows to a language model that answers as they would, with proof.",
-)
-
-
-@app.callback(invoke_without_command=True)
-def root(
-    version: bool = typer.Option(False, "--version", help="Print the version and leave.", is_eager=True),
-) -> None:
-    if version:
-        print(brightrun.__version__)
-        raise typer.Exit
+DIRECT = frozenset({"validate"})
+"""Commands that read their own command line (`main(arguments) -> exit status`): the library behind the others takes
+longer to load than a small file takes to check."""
 
 
 def _open_standard_streams() -> None:
@@ -105,6 +48,14 @@ def main() -> None:
     from brightrun.errors import BrightRunError
 
     try:
+        if sys.argv[1:2] and sys.argv[1] in DIRECT:
+            command = importlib.import_module(COMMANDS[sys.argv[1]][0])
+            # A file makes millions of small objects and no cycles; what was imported need not be looked at each time.
+            gc.freeze()
+            gc.set_threshold(100_000, 20, 100)
+            sys.exit(command.main(sys.argv[2:]))
+        from brightrun.cli.group import app
+
         app()
     except BrokenPipeError:
         # `… | head`: whoever read has seen enough. Nothing more is written, not even at exit.

@@ -1,65 +1,206 @@
 """`brightrun validate FILE`: the validator alone, without server or database."""
 
+import argparse
 import json
+import os
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
+from brightrun.validation import MAX_ISSUES, Report, validate
+from brightrun.validation.limits import Limits, limits_of
 
-from brightrun.cli.readiness import print_readiness
+if TYPE_CHECKING:
+    from brightrun.validation.model_view import ModelView
 
 READY, NOT_READY, UNREADABLE = 0, 1, 2
 
 
-def validate(
-    file: Annotated[Path, typer.Argument(help="Training file.")],
-    data_format: Annotated[
-        str, typer.Option("--format", help="The format it must have. auto: by its content.")
-    ] = "auto",
-    checks: Annotated[str, typer.Option(help="structure, default or full.")] = "default",
-    estimate_tokens: Annotated[bool, typer.Option(help="Estimate tokens as words × 1.3.")] = False,
-    all_issues: Annotated[bool, typer.Option(help="Every issue, not the first 1,000.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
-) -> None:
-    """Check a training file, line by line. Exit 0: ready to train on. 1: not. 2: the file cannot be read."""
-    from brightrun.validation import validate as check
+class _Failure(Exception):
+    """What keeps the check from being made. code: stable, for scripts."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Check a training file. Exit 0: ready to train on. 1: not. 2: the file or the command line cannot be read."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.max_length is not None and options.model is None:
+        parser.error("--max-length counts tokens: it needs --model")
+    if options.repair_log is not None and options.repair is None:
+        parser.error("--repair-log needs --repair")
+    try:
+        answer, report = _answer(options)
+    except _Failure as failure:
+        if options.json:
+            print(json.dumps({"file": str(options.file), "error": str(failure), "code": failure.code}))
+        print(f"brightrun: {failure}", file=sys.stderr)
+        return UNREADABLE
+    if options.json:
+        sys.stdout.write(_as_json(answer, report) + "\n")
+    else:
+        _print(answer, options)
+    sys.stdout.flush()
+    return READY if report.training_ready else NOT_READY
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="brightrun validate",
+        allow_abbrev=False,
+        description="Check a training file, line by line. No server and no database are needed.",
+        epilog="Exit status: 0 ready to train on, 1 not ready, 2 the file or the command line cannot be read.",
+    )
+    add = parser.add_argument
+    add("file", type=Path, metavar="FILE", help="the training file")
+    add("--format", default="auto", metavar="NAME", help="the format it must have (auto: by its content)")
+    add(
+        "--checks",
+        default="default",
+        choices=("structure", "default", "full"),
+        help="structure: compares no records; default: also exact duplicates and cheap looks at the texts; full: all",
+    )
+    tokens = parser.add_mutually_exclusive_group()
+    tokens.add_argument("--model", metavar="NAME", help="count tokens exactly, and render each row, as this base model")
+    tokens.add_argument("--estimate-tokens", action="store_true", help="estimate tokens as words × 1.3")
+    add("--max-length", type=_positive, metavar="N", help="with --model: name what N tokens a row would cut")
+    issues = parser.add_mutually_exclusive_group()
+    issues.add_argument("--all-issues", action="store_true", help=f"every issue, not the first {MAX_ISSUES:,}")
+    issues.add_argument(
+        "--issues-out", type=Path, metavar="LIST", help="write every issue to LIST: CSV if it ends in .csv, else JSONL"
+    )
+    add("--repair", type=Path, metavar="OUT", help="write a copy with every mendable finding mended to OUT")
+    add("--repair-log", type=Path, metavar="LOG", help="with --repair: write each change to LOG, as JSONL")
+    add("--json", action="store_true", help="one JSON object on stdout, everything else on stderr")
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) < 1 << 31:
+        raise argparse.ArgumentTypeError("must be a whole number from 1")
+    return int(text)
+
+
+def _answer(options: argparse.Namespace) -> tuple[dict[str, Any], Report]:
+    """What is shown, and the report on the input that it is made from."""
+    try:
+        limits = limits_of(os.environ)
+    except ValueError as error:
+        raise _Failure("invalid_setting", str(error)) from error
+    try:
+        _check_outputs(options)
+        report = _into_list(options, lambda **further: _validate(options.file, options, limits, **further))
+        answer = report.to_dict()
+        if options.repair is not None:
+            answer["repaired"] = _repair(options, limits)
+    except OSError as error:
+        raise _Failure("unreadable", f"{error.strerror or error}: {error.filename or options.file}") from error
+    except ValueError as error:
+        raise _Failure("unreadable", str(error)) from error
+    return answer, report
+
+
+def _check_outputs(options: argparse.Namespace) -> None:
+    outputs = [out for out in (options.repair, options.repair_log, options.issues_out) if out is not None]
+    if not outputs:
+        return
+    from brightrun.cli.out_file import OutRefusedError, check_out
 
     try:
-        report = check(
-            file,
-            format=data_format,
-            checks=checks,  # type: ignore[arg-type]  # an unknown level is refused by name below
-            max_issues=None if all_issues else 1000,
-            estimate_tokens=estimate_tokens,
-        )
-    except (OSError, ValueError) as error:
-        message = f"{error.strerror}: {file}" if isinstance(error, OSError) and error.strerror else str(error)
-        if as_json:
-            print(json.dumps({"file": str(file), "error": message, "code": "unreadable"}))
-        print(f"brightrun: {message}", file=sys.stderr)
-        raise typer.Exit(UNREADABLE) from None
-    if as_json:
-        print(report.to_json())
-    else:
-        _print(report.to_dict())
-    raise typer.Exit(READY if report.training_ready else NOT_READY)
+        for number, out in enumerate(outputs):
+            check_out(out, options.file, *outputs[:number])
+    except OutRefusedError as error:
+        raise _Failure("invalid_output", str(error)) from error
 
 
-def _print(report: dict[str, Any]) -> None:
-    print(f"{report['file']}: {report['format']} ({report['format_reason']})")
-    tokens = "not counted" if report["tokens"] is None else f"{report['tokens']:,} ({report['tokens_source']})"
-    print(
-        f"  {report['lines']:,} lines, {report['records']:,} records, {report['conversations']:,} conversations, "
-        f"{report['training_pairs']:,} training pairs, {report['turns']:,} turns; tokens: {tokens}"
+def _validate(file: Path, options: argparse.Namespace, limits: Limits, **further: Any) -> Report:
+    view = None if options.model is None else _view(options)
+    report = validate(
+        file,
+        format=options.format,
+        checks=options.checks,
+        max_record_bytes=limits.max_record_bytes,
+        max_issues=None if options.all_issues else MAX_ISSUES,
+        estimate_tokens=options.estimate_tokens,
+        **({} if view is None else view.arguments()),
+        **further,
     )
-    for issue in report["issues"]:
-        where = f"line {issue['line']}" + (f", {issue['path']}" if issue["path"] else "")
+    if view is not None:
+        view.complete(report)
+    return report
+
+
+def _view(options: argparse.Namespace) -> "ModelView":
+    from brightrun.formats.chat_errors import ChatError
+    from brightrun.formats.model_folder import ModelFolderError
+    from brightrun.formats.model_tokenizers import load_tokenizer
+    from brightrun.settings import get_settings
+    from brightrun.validation.model_view import ModelView
+
+    try:
+        tokenizer = load_tokenizer(options.model, get_settings().base_model_dir)
+    except (ModelFolderError, ChatError, OSError) as error:
+        raise _Failure("no_tokenizer", f"The model {options.model}: {error}") from error
+    return ModelView(tokenizer, options.model, max_length=options.max_length, data_format=options.format)
+
+
+def _into_list(options: argparse.Namespace, validates: Callable[..., Report]) -> Report:
+    """The report of `validates`; every issue goes into the file that was asked for, which appears when it is whole."""
+    if options.issues_out is None:
+        return validates()
+    from brightrun.cli.out_file import whole_file
+    from brightrun.validation.issue_file import IssueWriter, kind_of
+
+    with whole_file(options.issues_out) as part, part.open("wb", buffering=1 << 20) as stream:
+        report = validates(issue_sink=IssueWriter(stream, kind_of(options.issues_out.name)).write)
+        stream.flush()
+    return report
+
+
+def _repair(options: argparse.Namespace, limits: Limits) -> dict[str, Any]:
+    from brightrun.cli.repairing import mend_into
+
+    return mend_into(
+        options.file,
+        options.repair,
+        options.repair_log,
+        format=options.format,
+        checks=options.checks,
+        max_record_bytes=limits.max_record_bytes,
+        validates=lambda part: _validate(part, options, limits),
+    )
+
+
+def _as_json(answer: dict[str, Any], report: Report) -> str:
+    return report.to_json() if "repaired" not in answer else json.dumps(answer, ensure_ascii=False)
+
+
+def _print(answer: dict[str, Any], options: argparse.Namespace) -> None:
+    from brightrun.cli.readiness import print_readiness
+
+    print(f"{answer['file']}: {answer['format'] or 'no known format'} ({answer['format_reason']})")
+    tokens = "not counted" if answer["tokens"] is None else f"{answer['tokens']:,} ({answer['tokens_source']})"
+    print(
+        f"  {answer['lines']:,} lines, {answer['records']:,} records, {answer['conversations']:,} conversations, "
+        f"{answer['training_pairs']:,} training pairs, {answer['turns']:,} turns; tokens: {tokens}"
+    )
+    for issue in answer["issues"]:
+        where = f"line {issue['line']:,}" + (f", {issue['path']}" if issue["path"] else "")
         print(f"  {issue['severity']:7} {where}: {issue['message']} [{issue['code']}]")
         if issue["suggestion"]:
             print(f"          {issue['suggestion']}")
-    if report["issues_truncated"]:
-        print("  … and more: --all-issues shows every one")
-    print_readiness(report)
-    verdict = "ready to train on" if report["training_ready"] else "not ready to train on"
-    print(f"  {report['errors_total']:,} errors, {report['warnings_total']:,} warnings: {verdict}")
+    if options.issues_out is not None:
+        print(f"  every issue is in {options.issues_out}")
+    elif answer["issues_truncated"]:
+        print("  … and more: --all-issues shows every one, --issues-out LIST writes them down")
+    print_readiness(answer)
+    if answer["checks_skipped"]:
+        print(f"  not looked for: {', '.join(answer['checks_skipped'])}")
+    if mended := answer.get("repaired"):
+        print(f"  repaired {mended['changes']:,} places into {mended['out']}; {mended['unfixed']:,} findings are left")
+    verdict = "ready to train on" if answer["training_ready"] else "not ready to train on"
+    print(f"  {answer['errors_total']:,} errors, {answer['warnings_total']:,} warnings: {verdict}")

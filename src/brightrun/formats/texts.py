@@ -100,12 +100,12 @@ def doubled_escapes(prose: str) -> Iterator[re.Match[str]]:
 
 
 # An answer that ends like this cannot be cut off in a way that `check_answer` would see.
-_WHOLE_ENDS = frozenset(".!?)\"'*`:;,0123456789”…>]}|")
+WHOLE_ENDS = frozenset(".!?)\"'*`:;,0123456789”…>]}|")
 
 
 def may_be_cut_off(text: str) -> bool:
     """Whether `check_answer` could have something to say: quick, and never wrong when it says no."""
-    return text[-1:] not in _WHOLE_ENDS
+    return text[-1:] not in WHOLE_ENDS
 
 
 def check_answer(text: str, reading: Reading, path: str) -> None:

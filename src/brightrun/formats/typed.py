@@ -5,9 +5,9 @@ the general reader, which finds out why. So this module decides nothing that a p
 the same report. Only fields that matter are decoded, which is why it can be faster than reading all of the JSON.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
-from typing import Annotated, Any, Literal, NamedTuple, cast
+from typing import Annotated, Any, Literal, NamedTuple, Protocol, cast
 
 import msgspec
 
@@ -130,7 +130,7 @@ def _count_roles(roles: tuple[str, ...]) -> Counted | None:
 
 def _check_chat(turns: list[Turn]) -> Counted | None:
     counted = _count_roles(tuple([turn.role for turn in turns]))
-    if counted is None or not _numbered(turns):
+    if counted is None or not numbered(turns):
         return None
     for turn in turns:
         text = turn.content
@@ -139,7 +139,12 @@ def _check_chat(turns: list[Turn]) -> Counted | None:
     return counted
 
 
-def _numbered(turns: list[Turn]) -> bool:
+class _OtherTurn(Protocol):
+    turn: int | None
+    turn_number: int | None
+
+
+def numbered(turns: Sequence[_OtherTurn]) -> bool:
     """Whether messages that number themselves count from 1 to the last without a gap, as nearly all do."""
     first, last, size = turns[0], turns[-1], len(turns)
     return (
@@ -171,7 +176,7 @@ def _check_pair(row: PairRow) -> Counted | None:
     size, current, target = len(history), row.current_user_input, row.target_response
     if size >= _MAX_HISTORY or [turn.role for turn in history] != _ALTERNATING[size]:
         return None
-    if size and not _numbered(history):
+    if size and not numbered(history):
         return None
     if size % 2 and history[-1].content != current:
         return None

@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 
 from brightrun.formats.issues import storable
+from brightrun.formats.lean import Cleared
 from brightrun.formats.reading import NullTarget
 from brightrun.formats.records import Message, Record
 from brightrun.formats.typed import CleanRun, conversation_of, messages_of
@@ -72,6 +73,16 @@ class Statistics:
                 for role, content in messages_of(row):
                     self._add_counted(role, count(content))
                 self.lengths.append(self.tokens - before)
+
+    def add_cleared(self, cleared: Cleared) -> None:
+        """Count a block of which only sums are known; for who wants no tokens."""
+        self.training_pairs += cleared.pairs
+        if cleared.ids is None:
+            self._anonymous += cleared.rows
+            self.turns += cleared.spoken
+            return
+        for conversation_id, spoken in cleared.ids:
+            self._add_turns(conversation_id or "", spoken, anonymous=conversation_id is None)
 
     def add_null_target(self, pair: NullTarget) -> None:
         """Count the turn of a pair that trains nothing."""
@@ -139,6 +150,8 @@ class Sample:
     def add(self, record: Record) -> None:
         """Take a record in if it belongs to one of the first conversations. Of v4 pairs the longest is shown, with
         every answer that some pair trains marked."""
+        if self.complete:
+            return
         shown = self._conversations.get(record.conversation_id)
         if shown is None:
             if len(self._conversations) < SAMPLE_CONVERSATIONS:

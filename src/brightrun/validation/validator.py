@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import BinaryIO, get_args
 
 from brightrun.formats.issues import Issue, make_issue
+from brightrun.formats.lean import Cleared
 from brightrun.formats.lines import MAX_RECORD_BYTES
 from brightrun.formats.names import format_id
 from brightrun.formats.reader import RecordReader, Source
@@ -86,8 +87,10 @@ def validate(
         (*level.comparing, *comparing_checks),
     )
     try:
-        for item in reader.items(run.may_hurry):
-            if isinstance(item, CleanRun):
+        for item in reader.items(run.may_hurry, sums=run.only_counts):
+            if isinstance(item, Cleared):
+                run.statistics.add_cleared(item)
+            elif isinstance(item, CleanRun):
                 run.take_run(item)
             else:
                 run.take(item)
@@ -125,6 +128,7 @@ class _Run:
         self._reader, self._checks, self._log, self.spool = reader, checks, log, spool
         self._record_checks, self._comparing_checks = record_checks, comparing_checks
         self._looks = bool(record_checks or comparing_checks)
+        self.only_counts = checks == "structure" and not self._looks and count_tokens is None
         self._count_tokens = count_tokens
         self._statistics: Statistics | None = None
         self._compares = checks != "structure"
