@@ -85,7 +85,7 @@ def test_all_repairs_of_a_row_and_of_a_file_apply_together(tmp_path: Path) -> No
 
 def test_one_finding_alone(tmp_path: Path) -> None:
     data = lines(chat("a\x07", "Clay.\x07"), chat("b\x07"))
-    only = Choice(issues=[("control_character", 1, "messages[1].content")])
+    only = Choice(codes=(), issues=[("control_character", 1, "messages[1].content")])
     out, changes = mended(tmp_path, data, only)
     assert out == lines(chat("a\x07", "Clay."), chat("b\x07"))
     assert changes == [Change(1, "messages[1].content", "control_character", "Clay.\\x07", "Clay.")]

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Header, Path, Query, Response
 from fastapi.responses import RedirectResponse
 
 from brightrun.accounts.context import Ctx, needs
 from brightrun.accounts.roles import Permission
-from brightrun.datasets import dismissals, issues, records, service, uploads
+from brightrun.datasets import dismissals, issues, records, service, uploads, versions
 from brightrun.datasets.schemas import (
     DatasetCreate,
     DatasetData,
@@ -21,10 +21,14 @@ from brightrun.datasets.schemas import (
     DismissalsData,
     FormatName,
     IssueOut,
+    PreviewedIssueOut,
     RecordData,
+    RepairCreate,
+    RepairSelection,
     StatsData,
     UploadData,
     ValidationData,
+    VersionsData,
 )
 from brightrun.datasets.tables import Dataset, DatasetStatus
 from brightrun.web.http import Items, Page, PageParams, Success, many, one
@@ -197,6 +201,66 @@ async def get_record(
     wanted = issues.IssueFilter(line=line)
     listed, total = await issues.page_of_issues(ctx.session, ctx.platform, dataset_id, Page(limit=100), wanted)
     return one(RecordData(record=records.as_answer(found, listed, total)))
+
+
+_CREATE: dict[str, Any] = _WRITE | {
+    "responses": _WRITE["responses"]
+    | {200: {"model": Success[DatasetData], "description": "The version that this Idempotency-Key has made before"}}
+}
+
+
+@router.post("/{dataset_id}/repair/preview", **_READ)
+async def preview_repair(
+    ctx: Ctx, page: PageParams, dataset_id: UUID, body: RepairSelection
+) -> Success[Items[PreviewedIssueOut]]:
+    """Before and after of what would be mended, finding by finding. Nothing is changed."""
+    found, total = await versions.preview_repair(ctx.session, ctx.platform, dataset_id, body, page)
+    return many([_previewed(one) for one in found], total, page)
+
+
+@router.post("/{dataset_id}/repair", status_code=201, **_CREATE)
+async def repair_dataset(
+    ctx: Ctx,
+    dataset_id: UUID,
+    body: RepairCreate,
+    response: Response,
+    idempotency_key: Annotated[
+        str | None, Header(alias="Idempotency-Key", description="Repeating a request with it makes nothing twice")
+    ] = None,
+) -> Success[DatasetData]:
+    """Mend into a new version, which is validated like any upload; this dataset stays as it is. Nothing but a name
+    given: everything that can be mended. A repeated Idempotency-Key answers 200 with the first version."""
+    dataset, new = await versions.create_version(
+        ctx.session, ctx.platform, ctx.principal, dataset_id, body, idempotency_key=idempotency_key
+    )
+    if not new:
+        response.status_code = 200
+    return _one(dataset)
+
+
+@router.get("/{dataset_id}/versions", **_READ)
+async def list_versions(ctx: Ctx, dataset_id: UUID) -> Success[VersionsData]:
+    """All versions of a dataset, the first first."""
+    rows = await versions.list_versions(ctx.session, dataset_id)
+    return one(VersionsData(versions=[DatasetOut.of(row) for row in rows]))
+
+
+@router.get("/{dataset_id}/changes/download", **_REDIRECT)
+async def download_changes(ctx: Ctx, dataset_id: UUID) -> RedirectResponse:
+    """Every change that made this version from the one before, JSON Lines."""
+    return _to(await versions.change_log_url(ctx.session, ctx.platform, dataset_id))
+
+
+def _previewed(found: versions.Previewed) -> PreviewedIssueOut:
+    issue, change = found.issue, found.change
+    return PreviewedIssueOut(
+        line=issue.line,
+        path=issue.path,
+        code=issue.code,
+        message=issue.message,
+        before=change and change.before,
+        after=change and change.after,
+    )
 
 
 @router.get("/{dataset_id}/download", **_REDIRECT)

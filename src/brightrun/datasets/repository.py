@@ -182,6 +182,44 @@ async def _changed(session: AsyncSession, statement: Any) -> bool:
     return (await session.execute(statement)).scalar_one_or_none() is not None
 
 
+# --- versions -------------------------------------------------------------------------------------------------------
+
+
+async def last_version(session: AsyncSession, root_id: UUID) -> int:
+    """The highest number there is, 1 for a dataset that was never mended; those in the trash count, too."""
+    return await session.scalar(select(func.max(Dataset.version)).where(Dataset.root_id == root_id)) or 1
+
+
+async def versions(session: AsyncSession, root_id: UUID) -> Sequence[Dataset]:
+    """The first and all that were made from it, by number."""
+    rows = await session.scalars(
+        select(Dataset).where(or_(Dataset.id == root_id, Dataset.root_id == root_id)).order_by(Dataset.version)
+    )
+    return rows.all()
+
+
+async def unmade_versions(session: AsyncSession, parent_id: UUID) -> Sequence[str]:
+    """Names of the versions whose file is being made from this dataset's."""
+    rows = await session.scalars(
+        select(Dataset.name).where(
+            Dataset.parent_id == parent_id,
+            Dataset.status == DatasetStatus.VALIDATING,
+            Dataset.repaired_at.is_(None),
+        )
+    )
+    return rows.all()
+
+
+async def by_idempotency_key(session: AsyncSession, key: str) -> Dataset | None:
+    return (await session.execute(select(Dataset).where(Dataset.idempotency_key == key))).scalar_one_or_none()
+
+
+async def finish_repair(session: AsyncSession, dataset_id: UUID, attempt: int, values: dict[str, Any]) -> bool:
+    """The file of a version is made; False when this attempt was overtaken."""
+    values = values | {"repaired_at": func.now(), "validation_heartbeat_at": func.now(), "validated_bytes": 0}
+    return await _changed(session, update(Dataset).where(*_running(dataset_id, attempt)).values(**values))
+
+
 # --- what the sweeper discovers, before a workspace is known: ids only ---------------------------------------------
 
 

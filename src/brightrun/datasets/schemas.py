@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 from sqlalchemy import inspect
 
 from brightrun.datasets.tables import Dataset, DatasetStatus
@@ -121,7 +121,11 @@ class RecordData(BaseModel):
 
 
 class DatasetOut(BaseModel):
-    """validation_errors (first 1,000 errors) and sample_data (first 3 conversations) are null in lists."""
+    """validation_errors (first 1,000 errors) and sample_data (first 3 conversations) are null in lists.
+
+    version: 1 for an uploaded file; a higher one was made by mending `parent_id`, and `root_id` is the first of them.
+    repair_counts: {code: changes} of that mending; null before it was made.
+    """
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -155,6 +159,10 @@ class DatasetOut(BaseModel):
     issue_counts: dict[str, int] | None
     validation_errors: list[IssueOut] | None = None
     sample_data: list[Any] | None = None
+    parent_id: UUID | None
+    root_id: UUID | None
+    version: int
+    repair_counts: dict[str, int] | None
     error_code: str | None
     error_message: str | None
     created_by: UUID | None
@@ -167,6 +175,52 @@ class DatasetOut(BaseModel):
         """Also of a row whose large columns were not loaded."""
         unloaded = inspect(dataset).unloaded
         return cls.model_validate({name: getattr(dataset, name) for name in cls.model_fields if name not in unloaded})
+
+
+class IssuePlace(BaseModel):
+    """One finding of the report."""
+
+    code: Annotated[str, StringConstraints(min_length=1, max_length=100), STORABLE]
+    line: Annotated[int, Field(ge=1, le=2**53)]
+    path: Annotated[str, StringConstraints(max_length=400), STORABLE] = ""
+
+
+class RepairSelection(BaseModel):
+    """What to mend: everything that can be, all findings of some codes, or single ones. Nothing given: everything."""
+
+    all: bool = False
+    codes: Annotated[list[Annotated[str, StringConstraints(max_length=100), STORABLE]], Field(max_length=100)] = []
+    issues: Annotated[list[IssuePlace], Field(max_length=1_000)] = []
+
+    @model_validator(mode="after")
+    def _nothing_given(self) -> Self:
+        if not self.codes and not self.issues:
+            self.all = True
+        return self
+
+
+class RepairCreate(RepairSelection):
+    """name: of the new version; left out: the dataset's, with the number of the version."""
+
+    name: Name | None = None
+
+
+class PreviewedIssueOut(BaseModel):
+    """A finding and what mending it would do. before, after: a short picture of the place; `after` is empty where
+    something is taken out. Both are null where this finding cannot be mended."""
+
+    line: int
+    path: str
+    code: str
+    message: str
+    before: str | None
+    after: str | None
+
+
+class VersionsData(BaseModel):
+    """All versions of one dataset, the first first; those in the trash have `deleted_at`."""
+
+    versions: list[DatasetOut]
 
 
 class DatasetData(BaseModel):

@@ -14,6 +14,7 @@ from brightrun.clock import utcnow
 from brightrun.datasets import repository
 from brightrun.datasets.changes import announce, notify_ended
 from brightrun.datasets.outcome import finish
+from brightrun.datasets.repair_run import REPAIRS_KIND
 from brightrun.datasets.tables import Dataset, DatasetStatus
 from brightrun.datasets.uploads import KIND, remove_object, request_validation
 from brightrun.datasets.validation_run import ISSUES_KIND
@@ -175,7 +176,8 @@ async def _purge(platform: Platform, workspace_id: UUID, dataset_id: UUID) -> No
 def _remove_everything(platform: Platform, dataset: Dataset) -> None:
     remove_object(platform.store, dataset)
     bucket = Bucket(dataset.storage_bucket)
-    platform.store.delete_prefix(bucket, f"{dataset.workspace_id}/{ISSUES_KIND}/{dataset.id}")
+    for kind in (ISSUES_KIND, REPAIRS_KIND):
+        platform.store.delete_prefix(bucket, f"{dataset.workspace_id}/{kind}/{dataset.id}")
 
 
 def _clear_scratch(folder: Path, before: datetime) -> None:

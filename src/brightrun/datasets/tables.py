@@ -36,6 +36,10 @@ class Dataset(HasId, InWorkspace, HasTimestamps, Base):
     validation_sweeps: how often the sweeper had to start it again.
     validation_errors: the first 1,000 issues of severity error. report: the whole report with its first 1,000 issues.
     issues_path: the complete list, JSON Lines, in the same bucket; null when there are none.
+    version: 1 for an uploaded file. A higher one was made by mending `parent_id`; all versions share `root_id`, the id
+    of the first, which stays when that one is purged. repair: what was to be mended, `{"codes": […], "issues": [[code,
+    line, path]…]}`. repaired_at: when the file was made; until then the validation makes it first. repair_counts:
+    {code: changes}; repair_log_path: every change, JSON Lines. request_hash: of what an Idempotency-Key asked for.
     """
 
     __tablename__ = "datasets"
@@ -57,6 +61,13 @@ class Dataset(HasId, InWorkspace, HasTimestamps, Base):
             name="ready_is_validated",
         ),
         CheckConstraint("not training_ready or status = 'ready'", name="training_ready"),
+        CheckConstraint(
+            "version > 0 and (version = 1) = (root_id is null) and (version = 1) = (repair is null)", name="version"
+        ),
+        CheckConstraint("(idempotency_key is null) = (request_hash is null)", name="idempotency"),
+        Index("datasets_version_key", "workspace_id", "root_id", "version", unique=True),
+        Index("datasets_idempotency_key_key", "workspace_id", "idempotency_key", unique=True),
+        Index("datasets_parent_id_idx", "parent_id", postgresql_where=text("parent_id is not null")),
         CheckConstraint(
             "status <> 'validating' or validation_heartbeat_at is not null", name="validating_has_heartbeat"
         ),
@@ -113,6 +124,15 @@ class Dataset(HasId, InWorkspace, HasTimestamps, Base):
     warnings_total: Mapped[BigInt | None]
     issue_counts: Mapped[dict[str, Any] | None]
     issues_path: Mapped[str | None]
+    parent_id: Mapped[UUID | None] = mapped_column(ForeignKey("datasets.id", ondelete="SET NULL"))
+    root_id: Mapped[UUID | None]
+    version: Mapped[int] = mapped_column(server_default=text("1"))
+    repair: Mapped[dict[str, Any] | None]
+    repaired_at: Mapped[datetime | None]
+    repair_counts: Mapped[dict[str, Any] | None]
+    repair_log_path: Mapped[str | None]
+    idempotency_key: Mapped[str | None]
+    request_hash: Mapped[str | None]
     validation_errors: Mapped[list[Any] | None] = mapped_column(deferred=True)
     sample_data: Mapped[list[Any] | None] = mapped_column(deferred=True)
     report: Mapped[dict[str, Any] | None] = mapped_column(deferred=True)

@@ -3,7 +3,7 @@
 import asyncio
 import functools
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from brightrun.datasets import repository
@@ -11,6 +11,7 @@ from brightrun.datasets import sweeper as _sweeper  # noqa: F401  (registers its
 from brightrun.datasets.changes import announce
 from brightrun.datasets.counting import Counting
 from brightrun.datasets.outcome import finish
+from brightrun.datasets.repair_run import RepairPlan, run_repair
 from brightrun.datasets.tables import Dataset, DatasetStatus
 from brightrun.datasets.uploads import remove_object
 from brightrun.datasets.validation_process import Order, validate_apart
@@ -29,6 +30,8 @@ from brightrun.platform import Platform
 from brightrun.queue import RunAgainError, TaskFailure, complete, stopping, task
 from brightrun.storage import Bucket
 from brightrun.storage.errors import ObjectNotFoundError
+
+T = TypeVar("T")
 
 log = get_logger(__name__)
 
@@ -73,6 +76,8 @@ async def validate(platform: Platform, *, workspace_id: str, dataset_id: str, at
         dataset = await repository.find(session, dataset_key, deleted=True)
         assert dataset is not None
         await announce(session, dataset, "dataset.progress")
+    if dataset.repair is not None and dataset.repaired_at is None and not await _make_file(platform, dataset, attempt):
+        return
     outcome = await _run(platform, dataset, attempt)
     if outcome is None:
         return
@@ -102,6 +107,40 @@ async def _forget_older_lists(platform: Platform, dataset: Dataset, attempt: int
         log.warning("older issue lists stay until the dataset is purged", dataset=str(dataset.id), error=str(error))
 
 
+async def _make_file(platform: Platform, dataset: Dataset, attempt: int) -> bool:
+    """Mend the parent's file into that of a new version; False when the attempt was overtaken."""
+    async with platform.db.transaction(workspace_id=dataset.workspace_id) as session:
+        parent = await repository.find(session, dataset.parent_id, deleted=True) if dataset.parent_id else None
+    if parent is None or parent.object_deleted_at is not None:
+        raise ObjectNotFoundError("The file that the version was to be made from is gone.")
+    assert dataset.repair is not None
+    plan = RepairPlan(
+        workspace_id=str(dataset.workspace_id),
+        dataset_id=str(dataset.id),
+        bucket=Bucket(dataset.storage_bucket),
+        source=parent.storage_path,
+        target=dataset.storage_path,
+        declared_format=dataset.declared_format,
+        repair=dataset.repair,
+    )
+    progress, scratch = Progress(), platform.settings.data / "scratch"
+    threads = _threads(platform.settings.worker_concurrency)
+    work = threads.submit(run_repair, platform.store, plan, progress, scratch)
+    made = await _follow(platform, dataset, attempt, work, progress)
+    if made is None:
+        return False
+    values = {"file_size": made.size, "repair_counts": made.counts, "repair_log_path": made.log_path}
+    async with platform.db.transaction(workspace_id=dataset.workspace_id) as session:
+        # Killed before this commit, the next run makes the same file again.
+        if not await repository.finish_repair(session, dataset.id, attempt, values):
+            return False
+        found = await repository.find(session, dataset.id, deleted=True)
+        assert found is not None
+        await announce(session, found, "dataset.progress")
+    dataset.file_size = made.size
+    return True
+
+
 async def _run(platform: Platform, dataset: Dataset, attempt: int) -> Outcome | None:
     """The validation beside this loop, while the row shows how far it is. None when the attempt was overtaken."""
     progress = Progress()
@@ -125,6 +164,13 @@ async def _run(platform: Platform, dataset: Dataset, attempt: int) -> Outcome | 
         work = threads.submit(validate_apart, order, progress)
     else:
         work = threads.submit(run_validation, platform.store, subject, progress, scratch)
+    return await _follow(platform, dataset, attempt, work, progress)
+
+
+async def _follow(
+    platform: Platform, dataset: Dataset, attempt: int, work: "Future[T]", progress: Progress
+) -> T | None:
+    """Wait for work in a thread while the row shows how far it is. None when the attempt was overtaken."""
     running = asyncio.wrap_future(work)
     stop = asyncio.create_task(stopping().wait())
     either: list[asyncio.Future[Any]] = [running, stop]

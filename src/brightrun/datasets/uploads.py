@@ -108,7 +108,9 @@ async def confirm(session: AsyncSession, platform: Platform, dataset_id: UUID) -
         return dataset
     if dataset.object_deleted_at is not None:
         raise removed(dataset)
-    fault = await _look_at_object(platform, dataset)
+    # The file of a version that could not be made is made now.
+    unmade = dataset.repair is not None and dataset.repaired_at is None
+    fault = None if unmade else await _look_at_object(platform, dataset)
     if fault is not None:
         # In a transaction of its own: this one ends with the error.
         await _set_fault(session, platform, dataset, fault)

@@ -18,6 +18,7 @@ from brightrun.formats.json_stream import JsonWalker, StructureError
 from brightrun.formats.lines import MAX_RECORD_BYTES, UTF8_BOM, ByteSource
 from brightrun.formats.reader import RecordReader
 from brightrun.formats.reading import Reading
+from brightrun.formats.registry import FORMATS
 from brightrun.validation.repair_bytes import BYTE_REPAIRS
 from brightrun.validation.repair_counts import correct_counts
 from brightrun.validation.repair_encoding import to_utf8
@@ -29,9 +30,11 @@ from brightrun.validation.repair_texts import TEXT_REPAIRS
 
 _OF_THE_FILE = ("wrong_encoding", "byte_order_mark", "crlf_lines", "meta_count_mismatch")
 _REMOVED = ("identical_preference", "misplaced_meta")
+REMOVED = frozenset((*_REMOVED, "duplicate_record"))
+"""Codes whose repair takes the record out."""
 MENDABLE = frozenset(
     (
-        *(*_OF_THE_FILE, *_REMOVED, "duplicate_record", "history_repeats_input"),
+        *(*_OF_THE_FILE, *REMOVED, "history_repeats_input"),
         *(*BYTE_REPAIRS, *FIELD_REPAIRS, *TEXT_REPAIRS),
     )
 )
@@ -39,20 +42,19 @@ MENDABLE = frozenset(
 
 
 class Choice(NamedTuple):
-    """Which findings to mend. codes: all of these codes. issues: only these, as (code, line, path) of the report; None
-    for no such limit."""
+    """Which findings to mend. codes: all of these codes. issues: also these, as (code, line, path) of the report."""
 
     codes: Collection[str] = MENDABLE
-    issues: Collection[tuple[str, int, str]] | None = None
+    issues: Collection[tuple[str, int, str]] = frozenset()
 
     @property
     def once(self) -> bool:
-        """Whether single findings are named: then nothing else is mended, not even what a repair brings to light."""
-        return self.issues is not None
+        """Whether only single findings are named: then not even what a repair brings to light is mended."""
+        return not self.codes
 
     def takes(self, code: str, line: int, path: str) -> bool:
         """Whether this finding is to be mended."""
-        return code in self.codes and (self.issues is None or (code, line, path) in self.issues)
+        return code in self.codes or (code, line, path) in self.issues
 
 
 EVERYTHING = Choice()
@@ -177,9 +179,7 @@ class _Repair:
             issue.fixable and choice.takes(issue.code, issue.line, issue.path) for issue in reading.issues
         ) or (reading.history_repeats and choice.takes("history_repeats_input", reading.line, ""))
         text = self._text_of(reading) if wanted else None
-        mended = (
-            None if text is None else mend(text, reading, choice, SameRecord(reading, self._detection, self._limit))
-        )
+        mended = None if text is None else mend(text, reading, choice, self._reread(reading))
         final = reading if mended is None else mended.reading
         reason = self._reason_to_remove(final)
         if reason is not None:
@@ -194,6 +194,11 @@ class _Repair:
             self._out.skip_to(reading.byte_offset + len(text))
             for change in mended.changes:
                 self._say(change)
+
+    def _reread(self, reading: Reading) -> SameRecord:
+        pairs = self._detection.layout in ("v4_full", "enriched_file")
+        assert self._detection.format is not None
+        return SameRecord(reading, FORMATS[self._detection.format], self._limit, pairs=pairs)
 
     def _reason_to_remove(self, reading: Reading) -> tuple[str, str] | None:
         """(code, path) of why the record goes; None when it stays."""

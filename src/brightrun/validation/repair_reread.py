@@ -5,21 +5,23 @@ from collections.abc import Sequence
 
 import orjson
 
-from brightrun.formats.detect import Detection
 from brightrun.formats.documents import read_document_pair
 from brightrun.formats.objects import ObjectReader
 from brightrun.formats.reading import Reading
 from brightrun.formats.records import Message, Record
-from brightrun.formats.registry import FORMATS
+from brightrun.formats.registry import Format
 from brightrun.formats.texts import PAIR_FIELDS
 from brightrun.validation.seen import SeenMap
 
 
 class SameRecord:
-    """`(text)` to a Reading at the same place of the same file, all texts checked."""
+    """`(text)` to a Reading at the same place of the same file, all texts checked.
 
-    def __init__(self, reading: Reading, detection: Detection, max_record_bytes: int) -> None:
-        self._old, self._detection = reading, detection
+    entry: the file's format. pairs: whether the record is one of the pairs of a v4 or enriched document.
+    """
+
+    def __init__(self, reading: Reading, entry: Format, max_record_bytes: int, *, pairs: bool) -> None:
+        self._old, self._entry, self._pairs = reading, entry, pairs
         self._object = ObjectReader(max_record_bytes, True)
 
     def __call__(self, text: bytes) -> Reading:
@@ -27,13 +29,12 @@ class SameRecord:
         old = self._old
         reading = Reading(old.line, old.byte_offset, old.path, old.index)
         reading.conversation, reading.fallback_id = old.conversation, old.fallback_id
-        if self._detection.layout in ("v4_full", "enriched_file"):
+        if self._pairs:
             self._object.read_with(
                 reading, text, len(text), lambda pair: read_document_pair(pair, reading), PAIR_FIELDS
             )
         else:
-            assert self._detection.format is not None
-            self._object.read(reading, text, len(text), FORMATS[self._detection.format])
+            self._object.read(reading, text, len(text), self._entry)
         return reading
 
 
