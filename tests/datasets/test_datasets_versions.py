@@ -55,7 +55,10 @@ def test_mending_all_makes_a_version_that_can_be_trained_on(owner: Member) -> No
     assert version["training_ready"]
     assert version["file_size"] == len(MENDED)
     assert version["repair_counts"] == {
-        **{"control_character": 1, "duplicate_record": 1, "invalid_weight": 1, "unknown_role": 1}
+        "control_character": 1,
+        "duplicate_record": 1,
+        "invalid_weight": 1,
+        "unknown_role": 1,
     }
     assert fetched(client, f"/api/datasets/{version['id']}/download") == MENDED
     log = [json.loads(line) for line in fetched(client, f"/api/datasets/{version['id']}/changes/download").splitlines()]
