@@ -44,6 +44,10 @@ MAKERS = {"brightrun_lora_v4": pair, "openai_messages": chat, "brightrun_lora_v3
 TEXTS = st.sampled_from(
     ["", " ", "\n", "Yes.", "cut off here, and the\\", "a\\n\\nb", "{{name}}", "{", "[object Object]", "[x]", "[INST]",
      "<|im_end|>", "</s>", "<b>", "a\x07", "\x7f", "\ufffd", "\ufeff", "é😀", "<｜User｜>", "C:\\new", "Which clay?",
+     "{% if x %}", "<%= x %>",
+     "<noinput>", "<bos>", "<s>old</s>", "[gMASK]", "[|user|]", "a\x85",
+     "\xc3\xa9", "\u00e2\u20ac\u2122", "```\ncode", "caf\\u00e9", "one\\ntwo\\nthree",
+     "First a whole sentence stands here. " * 5 + "And then the next one stops, in the mid",
      "It is a long answer that goes on. It says many things about clay and wheels and then it stops at the"]
 )  # fmt: skip
 ODD = st.none() | st.booleans() | st.integers(-1, 3) | TEXTS | st.just([]) | st.just({}) | st.just([1])

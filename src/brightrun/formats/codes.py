@@ -334,12 +334,19 @@ CODES: dict[str, Code] = {
         "The text holds the replacement character �: an earlier program could not read what stood there.",
         "Restore the text from its source.",
     ),
+    "garbled_characters": _warning(
+        _CONTENT,
+        "Garbled characters",
+        "The text holds what becomes of an accent, a quotation mark or an emoji when UTF-8 is read with another "
+        "encoding: `Ã©` instead of é, `â€™` instead of ’. A model would learn to write it.",
+        "Export the text again with the encoding UTF-8, from the program that still shows it right.",
+    ),
     "doubled_escape": _warning(
         _CONTENT,
         "Doubled escapes",
-        "The text holds a written-out `\\n` (backslash and n) where a line break was meant. "
-        "A model would learn to write it.",
-        "Replace it by a real line break.",
+        "The text holds a written-out `\\n` (backslash and n) where a line break was meant, or another escape "
+        '(`\\u00e9`, `\\"`) that was escaped twice. A model would learn to write it.',
+        "Replace it by the character that was meant.",
         fixable=True,
     ),
     "text_cut_off": _warning(

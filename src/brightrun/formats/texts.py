@@ -9,25 +9,47 @@ from brightrun.formats.reading import Reading, join_path
 # What the JSON text of a record must hold for any check below to fire. Each pattern begins with one literal byte and
 # goes on with a look ahead or a set, because only then does `re` run at the speed of a plain loop; `in` with one byte
 # is six times as fast again, with two bytes six times slower (measured).
-_ESCAPED = re.compile(rb"\\(?=[bf]|u(?:00[017]|[fF]{2}))").search  # control characters, � and ｜ as escapes
-_RAW = tuple(
-    re.compile(pattern).search for pattern in (rb"\\(?=\\|u005|u003)", rb"\{(?=\{)", rb"\[(?=object |/?INST\]|INSERT )")
-)
-_MARKUP = re.compile(rb"<(?=[|/<\\\xef]|s>|start_of|end_of)").search
+# As escapes: control characters, � and ｜, and what begins a character that was decoded wrongly.
+_ESCAPED = re.compile(rb"\\(?=[bf]|u(?:00(?:[01789]|[cC][23]|[eE]2\\u(?:20[aA][cC]|0080)|[fF]0\\u01)|[fF]{2}))").search
+_BRACKETS = rb"\[(?=object |/?INST\]|INSERT |gMASK\]|\||TOOL_|AVAILABLE_TOOLS\]|SYSTEM_PROMPT\])"
+_RAW = tuple(re.compile(pattern).search for pattern in (rb"\\(?=\\|u005|u003)", rb"\{(?=[{%])", _BRACKETS))
+_MARKUP = re.compile(rb"<(?=[|/<%\\\xef]|s>|[be]os>|start_of|end_of|noinput>)").search
+_HIGH_CONTROL = re.compile(rb"\xc2(?=[\x80-\x9f])").search
+_WRONGLY_DECODED = re.compile(rb"\xc3(?=[\x82\x83]|\xa2(?:\xe2\x82\xac|\xc2\x80)|\xb0(?:\xc5\xb8|\xc2\x9f))").search
 
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-_PLACEHOLDER = re.compile(r"(?<!\$)\{\{\s*[A-Za-z_][\w .-]{0,40}\s*\}\}|\[object \w+\]|\[INSERT [^\]]{1,40}\]")
-SPECIAL_TOKEN = re.compile(
-    r"<\|[a-zA-Z_][\w ]{0,40}\|>|\[/?INST\]|<</?SYS>>|</?s>|<(?:start|end)_of_turn>|<\|eot_id\|>|<｜[^｜]{1,40}｜>"
+# UTF-8 that was read as Windows-1252 or Latin-1 and written again: `Ã©` for é, `â€™` for ’. No language writes so.
+_SECOND = "\x80-\xbf\u0152\u0153\u0160\u0161\u0178\u017d\u017e\u0192\u02c6\u02dc\u2013-\u203a\u20ac\u2122"
+GARBLED = re.compile(rf"Ã[{_SECOND}]|Â[\x80-\xbf]|â[\x80€][{_SECOND}]|ð[\x9fŸ][{_SECOND}]|[\x80-\x9f]")
+# What stands before the braces or within them tells a template from a formula (`x^{{n}}`) and from code (`${{…}}`).
+_PLACEHOLDER = re.compile(
+    r"(?<![$^_\\\w}])\{\{\{?\s*[#/^]?\s*[A-Za-z_][\w .,?:|'\"()-]{0,80}\}\}\}?"
+    r"|\{%-?\s*(?:if|for|else|elif|endif|endfor|set|include|block|endblock|raw)\b[^%\n]{0,80}%\}|<%=\s*[^%\n]{1,60}%>"
+    r"|\[object \w+\]|\[INSERT [^\]]{1,40}\]|<noinput>"
 )
-_BRACKETED = re.compile(r"\[(?=object |/?INST\]|INSERT )").search
+SPECIAL_TOKEN = re.compile(
+    r"(?P<struck><s>(?!\s*\[INST)[^<\n]{1,80}</s>)"  # HTML for crossed out: nothing of a chat template's
+    r"|<\|[a-zA-Z_][\w -]{0,40}\|>|\[/?INST\]|<</?SYS>>|</?s>|<[be]os>|<(?:start|end)_of_turn>|<｜[^｜]{1,40}｜>"
+    r"|\[/?(?:TOOL_CALLS|TOOL_RESULTS|AVAILABLE_TOOLS|SYSTEM_PROMPT)\]|\[\|\w{1,20}\|\]|\[gMASK\]"
+)
+_BRACKETED = re.compile(_BRACKETS.decode()).search
+_MARKED = re.compile(r"<%=|<noinput>").search
 # A written-out line break stands where prose would break: doubled, or before a capital, a digit or a bullet. What
-# follows in LaTeX (`\nabla`), paths (`C:\new`) and code (`"…\n"`) is something else.
-_DOUBLED = re.compile(r"\\n\\n|(?<![\w:\\])\\n(?=[A-Z•*#\d-])|(?<=[.!?:,])\\n(?=[A-Z•*#\d-])")
+# follows in LaTeX (`\nabla`), paths (`C:\new`) and code (`"…\n"`) is something else. A letter that was escaped twice
+# (`caf\u00e9`) and escaped quotes around words (`\"like this\"`) come from the same mistake.
+_DOUBLED = re.compile(
+    r"\\r\\n|\\n\\n|(?<![\w:\\])\\n(?=[A-Z•*#\d-])|(?<=[.!?:,])\\n(?=[A-Z•*#\d-])"
+    r"|(?<!\\)\\u[0-9a-fA-F]{4}|(?:(?<=[\s(])|^)\\\"(?=\w[^\"\n]{0,200}\\\")|(?<=[\w.,!?])\\\"(?=[\s.,;:!?)]|$)"
+)
+# Where a text has no real line break but these, they are meant as line breaks before small letters, too.
+_DOUBLED_BEFORE_WORD = re.compile(r"(?<=[\w.,;:!?)])\\n(?=[a-z])(?!(?:abla|eq?|ot|otin|u|leq|geq|exists|ewline)\b)")
 CODE = re.compile(r"```.*?(?:```|$)|`[^`\n]*`", re.DOTALL)
 _DANGLING = re.compile(r"[a-z,] (?:the|a|an|and|or|of|to|with|for|from|your|my|our|their|because|that)$")
-_SENTENCE_END = re.compile(r"[.!?][\"')]?\s")
-_MINIMUM_TO_JUDGE = 80
+_SENTENCE_END = re.compile(r"[.!?…][\"')\]”»]?\s")
+_LIST_MARKER = re.compile(r"\s*(?:\d{1,3}[.)]|[-*•–]|[a-zA-Z][.)]|#+)\s+")
+_FENCE = re.compile(r"^\s*```", re.MULTILINE)
+_MINIMUM_TO_JUDGE, _MINIMUM_TO_JUDGE_SENTENCE = 80, 120
+_FRAGMENT_WORDS = 3
 
 # Fields of a message whose texts a model sees.
 _MESSAGE_FIELDS = frozenset({"content", "value", "text", "refusal", "messages"})
@@ -44,7 +66,13 @@ def suspicious(raw: bytes) -> bool:
 
 def suspicious_bytes(raw: bytes) -> bool:
     """The part of `suspicious` that only the JSON text shows; `suspicious_text` is the other."""
-    return b"\x7f" in raw or _ESCAPED(raw) is not None or (b"\xef" in raw and b"\xef\xbf\xbd" in raw)
+    return (
+        b"\x7f" in raw
+        or _ESCAPED(raw) is not None
+        or (b"\xef" in raw and b"\xef\xbf\xbd" in raw)
+        or (b"\xc2" in raw and _HIGH_CONTROL(raw) is not None)
+        or (b"\xc3" in raw and _WRONGLY_DECODED(raw) is not None)
+    )
 
 
 def suspicious_braces(raw: bytes) -> bool:
@@ -57,8 +85,8 @@ def suspicious_text(text: str) -> bool:
     return (
         "\\" in text
         or ("[" in text and _BRACKETED(text) is not None)
-        or ("{" in text and "{{" in text)
-        or ("<" in text and SPECIAL_TOKEN.search(text) is not None)
+        or ("{" in text and ("{{" in text or "{%" in text))
+        or ("<" in text and (SPECIAL_TOKEN.search(text) is not None or _MARKED(text) is not None))
     )
 
 
@@ -73,6 +101,8 @@ def check_texts(record: dict[str, Any], reading: Reading, fields: frozenset[str]
         if match := CONTROL.search(text):
             found = f"U+{ord(match.group()):04X}"
             _warn(reading, "control_character", path, text, match, f"`{path}` holds the control character {found}.")
+        if not text.isascii() and (match := GARBLED.search(text)):
+            _warn(reading, "garbled_characters", path, text, match, f"`{path}` holds {match.group()!r}.")
         if (position := text.find("\ufffd")) >= 0:
             reading.report(
                 "replacement_character",
@@ -80,47 +110,80 @@ def check_texts(record: dict[str, Any], reading: Reading, fields: frozenset[str]
                 f"`{path}` holds � at character {position + 1}.",
                 excerpt=_around(text, position),
             )
-        if match := SPECIAL_TOKEN.search(prose):
+        if ("<" in prose or "[" in prose) and (match := next(special_tokens(prose), None)) is not None:
             _warn(reading, "special_token_in_text", path, prose, match, f"`{path}` holds {match.group()!r}.")
-        if "\\n" in prose and (match := next(doubled_escapes(prose), None)):
-            count = prose.count("\\n")
-            message = f"`{path}` holds {count} written-out line break{'s' if count > 1 else ''} (backslash and n)."
-            _warn(reading, "doubled_escape", path, prose, match, message)
+        if "\\" in prose and (match := next(doubled_escapes(prose), None)):
+            _warn(reading, "doubled_escape", path, prose, match, _written_out(path, prose, match.group()))
+
+
+def special_tokens(prose: str) -> Iterator[re.Match[str]]:
+    """The markers of chat templates."""
+    return (match for match in SPECIAL_TOKEN.finditer(prose) if match["struck"] is None)
+
+
+def _written_out(path: str, prose: str, first: str) -> str:
+    if not first.endswith("n"):
+        return f"`{path}` holds the written-out escape {first} where {unescaped(first)} was meant."
+    count = prose.count("\\n")
+    return f"`{path}` holds {count} written-out line break{'s' if count > 1 else ''} (backslash and n)."
+
+
+def unescaped(escape: str) -> str:
+    """What a doubled escape was meant to be. Half of a surrogate pair stays as it is."""
+    if not escape.startswith("\\u"):
+        return escape.replace("\\r\\n", "\n").replace("\\n", "\n").replace('\\"', '"')
+    point = int(escape[2:], 16)
+    return escape if 0xD800 <= point <= 0xDFFF or point < 0x20 else chr(point)
 
 
 def doubled_escapes(prose: str) -> Iterator[re.Match[str]]:
-    """The written-out line breaks outside quotes; JSON inside a text may hold as many as it likes."""
+    """The written-out escapes outside quotes; JSON inside a text may hold as many as it likes."""
     if prose.lstrip().startswith(("{", "[")):
         return
-    for match in _DOUBLED.finditer(prose):
+    matches = _DOUBLED.finditer(prose)
+    if "\n" not in prose and len(breaks := list(_DOUBLED_BEFORE_WORD.finditer(prose))) > 1:
+        matches = iter(sorted([*matches, *breaks], key=lambda match: match.start()))
+    for match in matches:
         line_begin = prose.rfind("\n", 0, match.start()) + 1
         line = prose[line_begin : match.start()]
-        if line.count('"') % 2 == 0 and not line.lstrip().startswith(("'", "f'", 'f"')):
+        if (line.count('"') - line.count('\\"')) % 2 == 0 and not line.lstrip().startswith(("'", "f'", 'f"')):
             yield match
 
 
-# An answer that ends like this cannot be cut off in a way that `check_answer` would see.
-WHOLE_ENDS = frozenset(".!?)\"'*`:;,0123456789”…>]}|")
+# An answer that ends like this and opens no code block cannot be cut off in a way that `check_answer` would see.
+WHOLE_ENDS = frozenset(".!?)\"'*`:;0123456789”…>]}|")
 
 
 def may_be_cut_off(text: str) -> bool:
     """Whether `check_answer` could have something to say: quick, and never wrong when it says no."""
-    return text[-1:] not in WHOLE_ENDS
+    return text[-1:] not in WHOLE_ENDS or ("`" in text and "```" in text)  # one byte is found faster
 
 
 def check_answer(text: str, reading: Reading, path: str) -> None:
     """Warn about an answer that stops in the middle."""
     end = text.rstrip()
+    if (how := _cut_off(end)) is not None:
+        reading.report("text_cut_off", path, f"`{path}` {how}.", excerpt=_around(end, len(end)))
+
+
+def _cut_off(end: str) -> str | None:
+    """How a text without trailing white space stops in the middle; None when it does not."""
     if end.endswith("\\") and not end.endswith("\\\\"):
-        reading.report("text_cut_off", path, f"`{path}` ends with a lone backslash.", excerpt=_around(end, len(end)))
-    elif len(end) >= _MINIMUM_TO_JUDGE and (word := _DANGLING.search(end[-20:])) and _SENTENCE_END.search(end):
-        last = word.group().split()[-1]
-        reading.report(
-            "text_cut_off",
-            path,
-            f"`{path}` ends in the middle of a sentence ({last!r}).",
-            excerpt=_around(end, len(end)),
-        )
+        return "ends with a lone backslash"
+    if "```" in end and end[-1] not in ".!?`" and end.count("```") % 2 and len(_FENCE.findall(end)) % 2:
+        return "opens a code block (```) and stops before it is closed"
+    if len(end) >= _MINIMUM_TO_JUDGE and (word := _DANGLING.search(end[-20:])) and _SENTENCE_END.search(end):
+        return f"ends in the middle of a sentence ({word.group().split()[-1]!r})"
+    if len(end) < _MINIMUM_TO_JUDGE_SENTENCE or not (end[-1].islower() or end[-1] == ","):
+        return None
+    # Only whole sentences in the same line show that another was begun: a last line of a list or a title shows nothing.
+    line = end[end.rfind("\n") + 1 :]
+    line = line[marker.end() :] if (marker := _LIST_MARKER.match(line)) else line
+    *_, last = [None, *_SENTENCE_END.finditer(line)]
+    fragment = line[last.end() :] if last is not None else ""
+    if fragment[:1] in "-–—*(" or len(words := fragment.split()) < _FRAGMENT_WORDS:
+        return None
+    return f"ends without the end of its last sentence (“… {' '.join(words[-3:])[-60:]}”)"
 
 
 def _texts_of(record: dict[str, Any], path: str, fields: frozenset[str]) -> Iterator[tuple[str, str, bool]]:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 
-from brightrun.formats.texts import CODE, CONTROL, SPECIAL_TOKEN, doubled_escapes
+from brightrun.formats.texts import CODE, CONTROL, SPECIAL_TOKEN, doubled_escapes, unescaped
 
 # A colour or a cursor movement of a terminal: without its first character the rest would stay as visible rubbish.
 _TERMINAL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -23,11 +23,16 @@ def without_control_characters(text: str) -> str:
 
 def without_special_tokens(text: str) -> str:
     """Markers of chat templates go, with the speaker's name that some open a message with. Code stays as it is."""
-    return _outside_code(text, lambda prose: SPECIAL_TOKEN.sub("", _HEADER.sub("", prose)))
+    return _outside_code(text, lambda prose: SPECIAL_TOKEN.sub(_unless_struck, _HEADER.sub("", prose)))
+
+
+def _unless_struck(match: re.Match[str]) -> str:
+    return match["struck"] or ""
 
 
 def with_real_line_breaks(text: str) -> str:
-    r"""A written-out `\n` becomes a line break where the check finds it: not in code, quotes, paths or formulas."""
+    r"""A written-out `\n` becomes a line break where the check finds it: not in code, quotes, paths or formulas. So do
+    the other escapes that were written twice."""
     for _ in range(_MOST_ROUNDS):
         before = text
         text = _break_lines(text)
@@ -61,7 +66,7 @@ def _break_lines(text: str) -> str:
         end = start + len(match.group())
         if text[start:end] != match.group():
             continue  # it spans code that was cut out: no such thing stands in the text
-        pieces += [text[done:start], match.group().replace("\\n", "\n")]
+        pieces += [text[done:start], unescaped(match.group())]
         done = end
     return "".join((*pieces, text[done:]))
 
