@@ -18,6 +18,7 @@ from brightrun.accounts.context import page_context
 from brightrun.costs import api as costs_api
 from brightrun.costs import pages as costs_pages
 from brightrun.datasets import api as datasets_api
+from brightrun.datasets import mask_api, mask_pages
 from brightrun.datasets import pages as datasets_pages
 from brightrun.db.migrate import head_revision
 from brightrun.errors import UnavailableError
@@ -46,6 +47,7 @@ ROUTERS = (
     notifications_api.router,
     costs_api.router,
     datasets_api.router,
+    mask_api.router,
     training_api.router,
     models_api.router,
     accounts_pages.router,
@@ -56,6 +58,7 @@ ROUTERS = (
     costs_pages.router,
     overview_pages.router,
     datasets_pages.router,
+    mask_pages.router,
     notifications_pages.router,
     new_job_pages.router,
     training_pages.router,
