@@ -209,3 +209,39 @@ def test_duplicates_have_exact_offsets_on_the_fast_way() -> None:
     for issue in duplicates:
         assert data[issue.byte_offset :].startswith(records[issue.line - 1].encode())
         assert data.count(b"\n", 0, issue.byte_offset) + 1 == issue.line
+
+
+DAMAGED = [
+    *("{% if x %}", "{{#if x}}", "{{a ? 'x' : 'y'}}", "<%= x %>", "<noinput>", "[object Object]", "[INSERT NAME]"),
+    *("<bos>", "<eos>", "<s>", "</s>", "[gMASK]", "[|user|]", "[TOOL_CALLS]", "[/AVAILABLE_TOOLS]", "[SYSTEM_PROMPT]"),
+    *("[INST]", "<|im_end|>", "<|end-x|>", "<｜User｜>", "<<SYS>>", "<start_of_turn>", "\x7f", "\x07", "\ufffd"),
+    *(
+        "a\x85",
+        "a\x9f",
+        "\xc3\xa9",
+        "\xc2\xb0",
+        "\u00e2\u20ac\u2122",
+        "\xe2\x80\x94",
+        "\xf0\u0178\u02dc",
+        "\xf0\x9f\x98",
+    ),
+    *("caf\\u00e9", "a\\n\\nb", 'say \\"hi\\" now', "one\\ntwo\\nthree"),
+]
+CUT_OFF = [
+    "It ends with \\",
+    "```py\ncode = 1",
+    "First a whole sentence stands here. " * 5 + "And then the next one stops, in the mid",
+    "First a whole sentence stands here. " * 5 + "And then, as one, two,",
+]
+
+
+@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("ascii_only", [True, False])
+def test_no_way_passes_over_a_text_that_the_general_reader_warns_of(name: str, ascii_only: bool) -> None:
+    good = [json.dumps(MAKERS[name](number)) for number in range(0, 60, 3)]
+    plain = json.dumps(MAKERS[name](200), ensure_ascii=ascii_only)
+    for text in [*(f"See {damage} here." for damage in DAMAGED), *CUT_OFF]:
+        bad = plain.replace("Stoneware 200.", json.dumps(text, ensure_ascii=ascii_only)[1:-1])
+        found, _, cleared = reports("\n".join([*good, bad, *good]).encode(), 900, checks="structure", format=name)
+        assert assert_same(found).warnings_total == 1, text
+        assert cleared > 0

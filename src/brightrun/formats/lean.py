@@ -12,7 +12,7 @@ import msgspec
 
 from brightrun.formats.lines import Block
 from brightrun.formats.names import FormatId
-from brightrun.formats.texts import WHOLE_ENDS
+from brightrun.formats.texts import BRACES, BRACKETED, MARKUP, WHOLE_ENDS, damaged_characters
 from brightrun.formats.typed import numbered
 
 _Text = Annotated[str, msgspec.Meta(min_length=1)]
@@ -38,7 +38,7 @@ class Cleared(NamedTuple):
 def clear(block: Block, format: FormatId) -> Cleared | None:  # noqa: A002
     """The sum of a block without any finding; None where that is not certain."""
     data = block.data
-    if not data or b"\x7f" in data or (b"\xef" in data and b"\xef\xbf\xbd" in data):
+    if not data or b"\x7f" in data or damaged_characters(data):
         return None
     cleared = _clear_pairs(data) if format == "brightrun_lora_v4" else _clear_chats(data, *_CHATS[format])
     if cleared is not None:
@@ -49,15 +49,14 @@ def clear(block: Block, format: FormatId) -> Cleared | None:  # noqa: A002
 _LINE_FEED = 0x0A
 # Escapes that may stand for anything in a clean text; what follows another backslash is looked at more closely.
 _HARMLESS = frozenset(b'n"tr/')
-_HARMFUL_ESCAPE = re.compile(rb"\\(?=[bf\\]|u(?:00[01357]|[fF]{2}))").search
-_MARKUP = re.compile(rb"<(?=[|/<\\\xef]|s>|start_of|end_of)").search
-_BRACKETED = re.compile(rb"\[(?=object |/?INST\]|INSERT )").search
-_BRACES = re.compile(rb"\{(?=\{)").search
+_HARMFUL_ESCAPE = re.compile(
+    rb"\\(?=[bf\\]|u(?:00(?:[0135789]|[cC][23]|[eE]2\\u(?:20[aA][cC]|0080)|[fF]0\\u01)|[fF]{2}))"
+).search
 
 
 def _suspicious_escapes(data: bytes) -> bool:
-    """Control characters, � and ｜ as escapes, and escaped backslashes. Escapes are few, so a loop over them is faster
-    than an expression over all bytes."""
+    """Control characters, �, ｜ and what was decoded wrongly as escapes, and escaped backslashes. Escapes are few, so a
+    loop over them is faster than an expression over all bytes."""
     find = data.find
     position = find(b"\\")
     while position >= 0:
@@ -120,7 +119,7 @@ _CHAT_ROLES: list[list[str] | None] = [
 
 def _clear_chats(data: bytes, decoder: msgspec.json.Decoder[Any], field: str) -> Cleared | None:
     lines = _count_lines(data)
-    if lines < 0 or _suspicious_escapes(data) or (b"<" in data and _MARKUP(data) is not None):
+    if lines < 0 or _suspicious_escapes(data) or (b"<" in data and MARKUP(data) is not None):
         return None
     try:
         rows = decoder.decode_lines(data)
@@ -141,7 +140,9 @@ def _clear_chats(data: bytes, decoder: msgspec.json.Decoder[Any], field: str) ->
         sizes.append(size & ~1)
     if any(map(str.isspace, texts)):
         return None
-    if [text for text in texts if "{" in text or "[" in text] and (_BRACES(data) or _BRACKETED(data)):
+    if [text for text in texts if "{" in text or "[" in text] and (BRACES(data) or BRACKETED(data)):
+        return None
+    if b"`" in data and any("```" in text for text in answers):
         return None
     if not all(end in WHOLE_ENDS or (end > "\x7f" and not end.isspace()) for end in {text[-1] for text in answers}):
         return None
@@ -248,7 +249,9 @@ def _texts_are_clean(rows: list[_Pair]) -> bool:
             about.append(metadata := row.conversation_metadata)
     read = b"\n".join([*[row.target_response for row in rows], *[row.current_user_input for row in rows], *prompts])
     scaffold = b"\n".join(about)
-    if (b"{" in read and _BRACES(read)) or _BRACES(scaffold) or _suspicious(read) or _suspicious(scaffold):
+    if b"`" in read and b"```" in read:
+        return False
+    if (b"{" in read and BRACES(read)) or BRACES(scaffold) or _suspicious(read) or _suspicious(scaffold):
         return False
     texts = read.split(b"\n")
     said = [turn.content for row in rows for turn in row.conversation_history]
@@ -260,8 +263,8 @@ def _texts_are_clean(rows: list[_Pair]) -> bool:
 def _suspicious(texts: bytes) -> bool:
     return (
         _suspicious_escapes(texts)
-        or (b"[" in texts and _BRACKETED(texts) is not None)
-        or (b"<" in texts and _MARKUP(texts) is not None)
+        or (b"[" in texts and BRACKETED(texts) is not None)
+        or (b"<" in texts and MARKUP(texts) is not None)
     )
 
 

@@ -11,9 +11,11 @@ from brightrun.formats.reading import Reading, join_path
 # is six times as fast again, with two bytes six times slower (measured).
 # As escapes: control characters, � and ｜, and what begins a character that was decoded wrongly.
 _ESCAPED = re.compile(rb"\\(?=[bf]|u(?:00(?:[01789]|[cC][23]|[eE]2\\u(?:20[aA][cC]|0080)|[fF]0\\u01)|[fF]{2}))").search
-_BRACKETS = rb"\[(?=object |/?INST\]|INSERT |gMASK\]|\||TOOL_|AVAILABLE_TOOLS\]|SYSTEM_PROMPT\])"
-_RAW = tuple(re.compile(pattern).search for pattern in (rb"\\(?=\\|u005|u003)", rb"\{(?=[{%])", _BRACKETS))
-_MARKUP = re.compile(rb"<(?=[|/<%\\\xef]|s>|[be]os>|start_of|end_of|noinput>)").search
+_BRACKETS = rb"\[(?=object |INSERT |/?(?:INST\]|TOOL_|AVAILABLE_TOOLS\]|SYSTEM_PROMPT\])|gMASK\]|\|)"
+# Harmful wherever they stand in a record's bytes, whichever of its texts they belong to; `formats.lean` asks, too.
+BRACES, BRACKETED = re.compile(rb"\{(?=[{%])").search, re.compile(_BRACKETS).search
+_RAW = (re.compile(rb"\\(?=\\|u005|u003)").search, BRACES, BRACKETED)
+MARKUP = re.compile(rb"<(?=[|/<%\\\xef]|s>|[be]os>|start_of|end_of|noinput>)").search
 _HIGH_CONTROL = re.compile(rb"\xc2(?=[\x80-\x9f])").search
 _WRONGLY_DECODED = re.compile(rb"\xc3(?=[\x82\x83]|\xa2(?:\xe2\x82\xac|\xc2\x80)|\xb0(?:\xc5\xb8|\xc2\x9f))").search
 
@@ -61,15 +63,18 @@ _SCAFFOLD, _PAIRS = "conversation_metadata", "training_pairs"
 
 def suspicious(raw: bytes) -> bool:
     """Whether the JSON text of a record can hold anything that `check_texts` would report."""
-    return suspicious_bytes(raw) or any(search(raw) for search in _RAW) or (b"<" in raw and _MARKUP(raw) is not None)
+    return suspicious_bytes(raw) or any(search(raw) for search in _RAW) or (b"<" in raw and MARKUP(raw) is not None)
 
 
 def suspicious_bytes(raw: bytes) -> bool:
     """The part of `suspicious` that only the JSON text shows; `suspicious_text` is the other."""
+    return b"\x7f" in raw or _ESCAPED(raw) is not None or damaged_characters(raw)
+
+
+def damaged_characters(raw: bytes) -> bool:
+    """Whether the bytes hold characters that were lost or decoded wrongly."""
     return (
-        b"\x7f" in raw
-        or _ESCAPED(raw) is not None
-        or (b"\xef" in raw and b"\xef\xbf\xbd" in raw)
+        (b"\xef" in raw and b"\xef\xbf\xbd" in raw)
         or (b"\xc2" in raw and _HIGH_CONTROL(raw) is not None)
         or (b"\xc3" in raw and _WRONGLY_DECODED(raw) is not None)
     )
