@@ -77,12 +77,27 @@ def hyperparameters() -> str:
     return "\n".join(lines) + "\n"
 
 
+def failures() -> str:
+    from brightrun.training.failures.classes import EXPLANATIONS
+
+    lines = [
+        NOTE + "# Why jobs fail\n",
+        "`failure.kind` in `GET /api/jobs/{id}`, told from what trainer and supervisor know, and from the words",
+        "of the systems below them (`training/failures/classify.py`). `unknown` is an answer: nothing is guessed.\n",
+        "| Class | Cause | What to do |",
+        "|---|---|---|",
+    ]
+    lines += [f"| `{kind}` {told.title} | {told.cause} | {told.advice} |" for kind, told in EXPLANATIONS.items()]
+    return "\n".join(lines) + "\n"
+
+
 DOCUMENTS = {
     "openapi.json": openapi,
     "settings.md": settings,
     "validation-codes.md": validation_codes,
     "roles.md": permissions,
     "hyperparameters.md": hyperparameters,
+    "failures.md": failures,
 }
 
 

@@ -143,3 +143,74 @@ def test_a_stop_that_nobody_confirms_in_time_shows(quiet: Live, trainer_owner: M
     assert not get(trainer_owner, job["id"])["stop_overdue"]
     change(quiet, trainer_owner, job["id"], cancel_requested_at=utcnow() - timedelta(seconds=61))
     assert get(trainer_owner, job["id"])["stop_overdue"]
+
+
+def test_a_failed_job_says_in_plain_words_what_happened_and_what_would_help(
+    quiet: Live, trainer_owner: Member, dataset_id: str
+) -> None:
+    job_id = failed_at(
+        quiet, trainer_owner, dataset_id, error_code="out_of_memory", error_message="Memory ran out: x.",
+        error_evidence="step 40/180  loss 2.1\nRuntimeError: CUDA out of memory. Tried to allocate 2.00 GiB.",
+    )  # fmt: skip
+    failure = get(trainer_owner, job_id)["failure"]
+    assert failure["kind"] == "out_of_memory_gpu"
+    assert failure["evidence"] == "RuntimeError: CUDA out of memory. Tried to allocate 2.00 GiB."
+    assert failure["action"]["kind"] == "retry_with_fix"
+    changes = {change["field"]: (change["before"], change["after"]) for change in failure["fix"]["changes"]}
+    assert changes == {"micro_batch_tokens": (4096, 2048), "activation_checkpointing": (False, True)}
+    assert failure["fix"]["starts_anew"] is False
+    job = data(act(trainer_owner, job_id, "retry", apply_fix=True))["job"]
+    assert (job["id"], job["status"], job["checkpoint_step"]) == (job_id, "queued", 30)
+    assert job["hyperparameters"]["micro_batch_tokens"] == 2048
+    assert job["failure"] is None
+
+
+def test_a_change_of_what_is_learned_starts_a_new_job_once_linked_both_ways(
+    quiet: Live, trainer_owner: Member, dataset_id: str
+) -> None:
+    job_id = failed_at(quiet, trainer_owner, dataset_id, error_code="diverged", error_message="Training diverged.")
+    failure = get(trainer_owner, job_id)["failure"]
+    assert failure["fix"]["starts_anew"]
+    assert failure["fix"]["changes"] == [{"field": "learning_rate", "before": 1e-3, "after": 3.3e-4}]
+    new = data(act(trainer_owner, job_id, "retry", apply_fix=True))["job"]
+    assert new["id"] != job_id
+    assert (new["retry_of"], new["status"], new["seed"]) == (job_id, "queued", 7)
+    assert new["hyperparameters"]["learning_rate"] == 3.3e-4
+    assert new["name"].endswith("(again)")
+    assert data(act(trainer_owner, job_id, "retry", apply_fix=True))["job"]["id"] == new["id"], "not twice"
+    old = get(trainer_owner, job_id)
+    assert (old["status"], old["retried_as"]) == ("failed", new["id"])
+
+
+def test_where_no_change_is_known_to_help_none_is_made_up(quiet: Live, trainer_owner: Member, dataset_id: str) -> None:
+    job_id = failed_at(quiet, trainer_owner, dataset_id, error_code="data", error_message="2 bad rows.")
+    failure = get(trainer_owner, job_id)["failure"]
+    assert failure["fix"] is None
+    assert failure["action"] == {"kind": "open_dataset", "label": "Open the dataset", "url": f"/datasets/{dataset_id}"}
+    assert act(trainer_owner, job_id, "retry", apply_fix=True).json()["code"] == "no_fix"
+
+
+@pytest.mark.parametrize(
+    ("code", "values", "changes"),
+    [
+        ("out_of_memory", {"micro_batch_tokens": 64}, {"activation_checkpointing": True}),
+        ("out_of_memory", {"micro_batch_tokens": 64, "activation_checkpointing": True}, {"max_seq_length": 1024}),
+        ("diverged", {"learning_rate": 2e-6}, None),
+        ("interrupted_too_often", {"checkpoint_every_steps": 25}, {"checkpoint_every_steps": 5}),
+        ("interrupted_too_often", {"checkpoint_every_steps": 1}, None),
+        ("disk_full", {}, {"keep_checkpoints": 1}),
+        ("bug", {}, None),
+    ],
+)
+def test_each_class_has_the_change_that_helps(
+    code: str, values: dict[str, Any], changes: dict[str, Any] | None
+) -> None:
+    import msgspec
+
+    from brightrun.formats import hyperparameters
+    from brightrun.training.failures.classify import classify
+    from brightrun.training.failures.remedies import suggested_fix
+
+    known = msgspec.to_builtins(hyperparameters.build("balanced", values))
+    fix = suggested_fix(classify(code, "").kind, known)
+    assert (None if fix is None else fix.values) == changes

@@ -276,6 +276,8 @@ def test_a_failed_job_says_why_what_to_do_and_shows_the_lines(
         "loss 812.0 at step 14",
     ):
         assert expected in page
+    assert "Learning rate 0.001 → 0.00033" in page
+    assert "Try again with this change" in page
     assert "Go on from step 10" in page
     assert browser.submit(path, f"{path}/retry").status_code == 303
     assert "Queued" in words(browser.get(path))

@@ -125,10 +125,16 @@ def resume(
 
 
 @app.command()
-def retry(job_id: IdArgument, url: UrlOption = None, token: TokenOption = None, as_json: JsonOption = False) -> None:
+def retry(
+    job_id: IdArgument,
+    fix: Annotated[bool, typer.Option("--fix", help="With the change that `jobs show` suggests.")] = False,
+    url: UrlOption = None,
+    token: TokenOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Try a failed, cancelled or interrupted job again, from its last checkpoint."""
     with connect(url, token) as client:
-        job = client.jobs.retry(job_id)
+        job = client.jobs.retry(job_id, apply_fix=fix)
     show(job, as_json=as_json, text=lambda: _print(job))
 
 
@@ -152,5 +158,11 @@ def _print(job: dict[str, Any]) -> None:
     print(f"  id {job['id']}, {job['preset_id']} on {job['base_model']}, ${float(job['cost_usd']):.4f}")
     if job["error_message"]:
         print(f"  {job['error_message']}")
+    if failure := job.get("failure"):
+        print(f"  {failure['title']}: {failure['cause']} {failure['advice']}")
+        for change in (failure["fix"] or {}).get("changes", []):
+            print(
+                f"  suggested: {change['field']} {change['before']} → {change['after']} (`brightrun jobs retry --fix`)"
+            )
     if job.get("model_id"):
         print(f"  model {job['model_id']}: `brightrun models download {job['model_id']}`")

@@ -140,8 +140,9 @@ class AsyncJobs:
         answer: Json = await self._client.send(calls.resume_job(job_id, **options))
         return answer
 
-    async def retry(self, job_id: str) -> Json:
-        answer: Json = await self._client.send(calls.retry_job(job_id))
+    async def retry(self, job_id: str, *, apply_fix: bool = False) -> Json:
+        """apply_fix: with the change in the job's `failure.fix`; the answer may be a new job then."""
+        answer: Json = await self._client.send(calls.retry_job(job_id, apply_fix=apply_fix))
         return answer
 
     async def metrics(self, job_id: str, *, points: int | None = None) -> Json:

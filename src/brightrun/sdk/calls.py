@@ -140,8 +140,8 @@ def resume_job(
     return Call("POST", f"/api/jobs/{_id(job_id)}/resume", json=body, pick="job")
 
 
-def retry_job(job_id: str) -> Call:
-    return Call("POST", f"/api/jobs/{_id(job_id)}/retry", pick="job")
+def retry_job(job_id: str, *, apply_fix: bool = False) -> Call:
+    return Call("POST", f"/api/jobs/{_id(job_id)}/retry", json={"apply_fix": apply_fix}, pick="job")
 
 
 def job_metrics(job_id: str, *, points: int | None = None) -> Call:

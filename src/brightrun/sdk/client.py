@@ -281,8 +281,9 @@ class Jobs:
         answer: Json = self._client.send(calls.resume_job(job_id, **options))
         return answer
 
-    def retry(self, job_id: str) -> Json:
-        answer: Json = self._client.send(calls.retry_job(job_id))
+    def retry(self, job_id: str, *, apply_fix: bool = False) -> Json:
+        """apply_fix: with the change in the job's `failure.fix`; the answer may be a new job then."""
+        answer: Json = self._client.send(calls.retry_job(job_id, apply_fix=apply_fix))
         return answer
 
     def metrics(self, job_id: str, *, points: int | None = None) -> Json:

@@ -76,7 +76,7 @@ class _Findings:
         self._aside = path.with_name(f".{path.name}.partial")
         self._stream = self._aside.open("w", encoding="utf-8", errors="backslashreplace")
         self.errors = 0
-        self.first_error = ""
+        self.first_error = self.first_code = ""
         self.by_code: dict[str, _Finding] = {}
 
     def add(self, severity: str, code: str, line: int, message: str, *, lost_tokens: int = 0, **more: Any) -> None:
@@ -84,6 +84,7 @@ class _Findings:
         self._stream.write(json.dumps(row, ensure_ascii=False) + "\n")
         if severity == "error":
             self.errors += 1
+            self.first_code = self.first_code or code
             self.first_error = self.first_error or f"line {line}: {message}".rstrip(".")
         finding = self.by_code.setdefault(code, _Finding(severity, message))
         finding.rows += 1
@@ -235,6 +236,7 @@ def _refuse_bad(config: RunConfig, findings: _Findings, data: TrainingData, path
         raise bad_data(
             f"{path.name}: {findings.errors} bad row{'s' if findings.errors > 1 else ''}; first, "
             f"{findings.first_error}.",
+            code="template_refused" if findings.first_code == "template_refused" else "bad_data",
             advice=f"Every one is named in {PROBLEMS_FILE}. Correct them, or prepare the run with on_bad_row skip.",
         )
     if not data.train:

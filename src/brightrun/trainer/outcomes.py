@@ -46,6 +46,9 @@ def bad_data(message: str, *, code: str = "bad_data", advice: str = "") -> Train
 _MEMORY_WORDS = ("can't allocate memory", "not enough memory", "out of memory", "cannot allocate memory")
 
 
+_DISK_WORDS = ("no space left on device", "disk quota exceeded", "file too large")
+
+
 def classified(error: BaseException) -> TrainerStop:
     """The stop that an unexpected exception amounts to: memory, disk, or a bug of ours."""
     if isinstance(error, TrainerStop):
@@ -63,11 +66,13 @@ def classified(error: BaseException) -> TrainerStop:
             "Then run again: it goes on from the last checkpoint.",
             resumable=True,
         )
-    if isinstance(error, OSError) and error.errno in {28, 122}:  # ENOSPC, EDQUOT
+    # safetensors writes from Rust, and tells of a full disk with an exception of its own.
+    full = any(words in text for words in _DISK_WORDS)
+    if full or (isinstance(error, OSError) and error.errno in {27, 28, 122}):  # EFBIG, ENOSPC, EDQUOT
         return TrainerStop(
             ExitCode.BUG,
             "disk_full",
-            f"No room left on the disk: {error}.",
+            f"The disk took no more: {error}.",
             advice="Make room and run again: it goes on from the last whole checkpoint.",
             resumable=True,
         )

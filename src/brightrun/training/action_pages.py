@@ -11,7 +11,7 @@ from brightrun.accounts.roles import Permission
 from brightrun.errors import BrightRunError
 from brightrun.training import actions
 from brightrun.training.pages import ADJUSTED
-from brightrun.training.schemas import JobCancel, JobResume
+from brightrun.training.schemas import JobCancel, JobResume, JobRetry
 from brightrun.training.tables import JobStatus, TrainingJob
 from brightrun.web import forms
 from brightrun.web.toasts import Toast, toast_redirect
@@ -38,7 +38,7 @@ async def _do(
         text = " ".join(text for texts in forms.problems(error).values() for text in texts)
         toast = Toast(title="That did not work", description=text, category="error")
     else:
-        toast = told(job)
+        toast, job_id = told(job), job.id
     return toast_redirect(ctx.request, f"/training/{job_id}", toast)
 
 
@@ -80,9 +80,16 @@ async def resume(ctx: PageCtx, job_id: UUID) -> Response:
 
 @router.post("/{job_id}/retry", **_WRITE)
 async def retry(ctx: PageCtx, job_id: UUID) -> Response:
-    return await _do(ctx, job_id, lambda session: actions.retry(session, job_id), _goes_on)
+    fix = forms.text_fields(await ctx.request.form(), ("apply_fix",))["apply_fix"] == "yes"
+
+    async def work(session: AsyncSession) -> TrainingJob:
+        return await actions.retry(session, ctx.settings, ctx.principal, job_id, JobRetry(apply_fix=fix))
+
+    return await _do(ctx, job_id, work, _goes_on)
 
 
 def _goes_on(job: TrainingJob) -> Toast:
+    if job.retry_of is not None and not job.attempt:
+        return Toast(title="Started anew", description="This is the new job, with the suggested change.")
     where = f"It goes on from step {job.checkpoint_step:,}." if job.checkpoint_step else "It starts from the beginning."
     return Toast(title="Queued again", description=where)

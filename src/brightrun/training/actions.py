@@ -5,19 +5,24 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from brightrun.accounts.signin import Principal
 from brightrun.audit.service import record as audit
 from brightrun.clock import utcnow
 from brightrun.errors import ConflictError, InvalidInputError
 from brightrun.formats import hyperparameters
 from brightrun.formats.hyperparameters import ADJUSTABLE, HyperparameterError
 from brightrun.queue import enqueue
+from brightrun.settings import Settings
 from brightrun.training import endings, repository
 from brightrun.training.changes import announce, note
-from brightrun.training.schemas import JobCancel, JobResume
-from brightrun.training.service import REGISTER_TASK, get
+from brightrun.training.failures.classify import classify
+from brightrun.training.failures.remedies import Fix, suggested_fix
+from brightrun.training.schemas import GpuConfigIn, JobCancel, JobCreate, JobResume, JobRetry
+from brightrun.training.service import REGISTER_TASK, create, get
 from brightrun.training.tables import ACTIVE, ENDED, JobStatus, TrainingJob
 
 RETRYABLE = (JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.INTERRUPTED)
+_AGAIN = " (again)"
 RESUMABLE = (*RETRYABLE, JobStatus.PAUSED)
 
 
@@ -86,18 +91,65 @@ async def resume(session: AsyncSession, job_id: UUID, body: JobResume) -> Traini
     if body.checkpoint_step is not None:
         _choose_checkpoint(job, body.checkpoint_step)
     if changes:
-        job.run_changes = changes
-        job.overrides = job.overrides | changes
-        job.hyperparameters = job.hyperparameters | changes
+        _change(job, changes)
     return await _go_on(session, job, "resumed", changes)
 
 
-async def retry(session: AsyncSession, job_id: UUID) -> TrainingJob:
-    """Go on from the last whole checkpoint, or from the start where there is none, with the same configuration."""
+async def retry(
+    session: AsyncSession, settings: Settings, principal: Principal, job_id: UUID, body: JobRetry
+) -> TrainingJob:
+    """Go on from the last whole checkpoint, or from the start where there is none.
+
+    With `apply_fix`, with the change that is suggested for its failure; one that changes what is learned starts a new
+    job, which is the answer then (the same one while it has not ended). Raises ConflictError when nothing is suggested.
+    """
     job = await get(session, job_id, lock=True)
     if job.status not in RETRYABLE:
         raise ConflictError(f"The job is {job.status}; only a job that stopped can be retried", code="not_retryable")
-    return await _go_on(session, job, "retried", {})
+    if not body.apply_fix:
+        return await _go_on(session, job, "retried", {})
+    fix = None
+    if job.status == JobStatus.FAILED and job.trained_at is None:
+        failure = classify(job.error_code, job.error_message, job.error_evidence)
+        fix = suggested_fix(failure.kind, job.hyperparameters)
+    if fix is None:
+        raise ConflictError("No change is known to help here. Retry without one, or start a similar job", code="no_fix")
+    if fix.starts_anew:
+        return await _start_instead(session, settings, principal, job, fix)
+    _change(job, fix.values)
+    return await _go_on(session, job, "retried", fix.values)
+
+
+async def _start_instead(
+    session: AsyncSession, settings: Settings, principal: Principal, job: TrainingJob, fix: Fix
+) -> TrainingJob:
+    """A new job with the change, linked to the failed one."""
+    earlier = await repository.newest_retry(session, job.id)
+    if earlier is not None:
+        started = await get(session, earlier)
+        if started.status not in ENDED:
+            return started
+    body = JobCreate(
+        dataset_id=job.dataset_id,
+        preset_id=job.preset_id,
+        hyperparameters=job.overrides | fix.values,
+        gpu_config=GpuConfigIn(type=job.gpu_config["type"], count=job.gpu_config["count"]),
+        base_model=job.base_model,
+        name=f"{job.name.removesuffix(_AGAIN)[: 255 - len(_AGAIN)]}{_AGAIN}",
+        seed=job.seed,
+    )
+    new, _is_new = await create(session, settings, principal, body, idempotency_key=None, retry_of=job.id)
+    await note(session, job, "retried", f"Started anew as another job: {fix.why}", details=fix.values)
+    await audit(session, "job.retried", "job", job.id, {"as": str(new.id), "changes": fix.values})
+    await announce(session, job)
+    return new
+
+
+def _change(job: TrainingJob, changes: dict[str, Any]) -> None:
+    """For the next attempt in the run directory, and for a directory that is made anew."""
+    job.run_changes = changes
+    job.overrides = job.overrides | changes
+    job.hyperparameters = job.hyperparameters | changes
 
 
 async def _go_on(session: AsyncSession, job: TrainingJob, how: str, changes: dict[str, Any]) -> TrainingJob:

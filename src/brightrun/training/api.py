@@ -18,6 +18,7 @@ from brightrun.training.schemas import (
     JobEventOut,
     JobOut,
     JobResume,
+    JobRetry,
     JobStats,
     JobStatsData,
     MetricsData,
@@ -182,6 +183,9 @@ async def resume_job(ctx: Ctx, job_id: UUID, body: JobResume | None = None) -> S
 
 
 @router.post("/api/jobs/{job_id}/retry", **_WRITE)
-async def retry_job(ctx: Ctx, job_id: UUID) -> Success[JobData]:
-    """Go on with a failed, cancelled or interrupted job, from its last whole checkpoint."""
-    return await _one(ctx, await actions.retry(ctx.session, job_id))
+async def retry_job(ctx: Ctx, job_id: UUID, body: JobRetry | None = None) -> Success[JobData]:
+    """Go on with a failed, cancelled or interrupted job, from its last whole checkpoint.
+
+    With `apply_fix`, with the change in its `failure.fix`; where that changes what is learned, the answer is a new job.
+    """
+    return await _one(ctx, await actions.retry(ctx.session, ctx.settings, ctx.principal, job_id, body or JobRetry()))

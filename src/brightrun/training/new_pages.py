@@ -282,7 +282,7 @@ def _price_words(entry: Mapping[str, Any]) -> str:
     return f"{money(price)} an hour each" if price else "no charge"
 
 
-def _said(value: Any) -> str:
+def setting_text(value: Any) -> str:
     """A value as people write it."""
     if isinstance(value, bool):
         return "on" if value else "off"
@@ -323,7 +323,9 @@ class SettingWords:
 def setting_words(presets: Sequence[Mapping[str, Any]], spec: HyperparameterSpec) -> SettingWords:
     """Label, help with range and unit, and what each goal sets, all from the one schema."""
     values = [
-        (preset["title"], _said(preset["hyperparameters"][spec.name])) for preset in presets if preset["id"] != "custom"
+        (preset["title"], setting_text(preset["hyperparameters"][spec.name]))
+        for preset in presets
+        if preset["id"] != "custom"
     ]
     same = len({value for _title, value in values}) == 1
     set_by = f"Every goal: {values[0][1]}." if same else f"{', '.join(f'{title} {value}' for title, value in values)}."

@@ -14,7 +14,7 @@ from brightrun.costs import pages as costs_pages
 from brightrun.errors import InvalidInputError
 from brightrun.formats.hyperparameters import SPECS
 from brightrun.training import repository, series, service
-from brightrun.training.new_pages import LABELS, plain_number, range_words
+from brightrun.training.new_pages import LABELS, plain_number, range_words, setting_text
 from brightrun.training.schemas import JobOut
 from brightrun.training.tables import ACTIVE, WAITING, JobStage, JobStatus, SeriesKind
 from brightrun.training.views import job_view, job_views
@@ -147,6 +147,8 @@ async def _job(
         spent=job.cost_usd if job.final_cost_usd is None else job.final_cost_usd,
         reasons=REASON_WORDS,
         adjustable=adjustable_settings(job),
+        setting_labels=LABELS,
+        setting_text=setting_text,
         checkpoint_choices=checkpoint_choices(job),
         log=log,
         stage_words=STAGE_WORDS,

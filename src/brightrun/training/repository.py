@@ -97,6 +97,12 @@ async def attempts(session: AsyncSession, job_id: UUID) -> Sequence[TrainingAtte
     return (await session.scalars(query.execution_options(populate_existing=True))).all()
 
 
+async def newest_retry(session: AsyncSession, job_id: UUID) -> UUID | None:
+    """The last job that was started instead of this one."""
+    query = select(TrainingJob.id).where(TrainingJob.retry_of == job_id).order_by(TrainingJob.id.desc()).limit(1)
+    return await session.scalar(query)
+
+
 async def queue_position(session: AsyncSession, job: TrainingJob) -> int:
     """1 for the next of this workspace's waiting jobs."""
     ahead = await session.scalar(

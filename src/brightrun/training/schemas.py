@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from brightrun.costs.schemas import Usd
 from brightrun.datasets.schemas import Name
 from brightrun.formats.hyperparameters import ADJUSTABLE
+from brightrun.training.failures.classes import FailureClass
+from brightrun.training.failures.remedies import ActionKind
 from brightrun.training.tables import EventSource, JobStage, JobStatus, Outcome, PresetId, SeriesKind
 from brightrun.web.text import STORABLE
 
@@ -112,6 +114,7 @@ class AttemptOut(BaseModel):
     outcome: Outcome | None
     reason: str | None
     message: str | None
+    failure_class: FailureClass | None
     checkpoint_before: int
     checkpoint_after: int | None
     step_reached: int
@@ -120,6 +123,56 @@ class AttemptOut(BaseModel):
     steps_lost: int
     lost_seconds: float
     lost_usd: Usd
+
+
+class ChangeOut(BaseModel):
+    """One line of a diff."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    field: str
+    before: HyperparameterValue
+    after: HyperparameterValue
+
+
+class FixOut(BaseModel):
+    """What would change. starts_anew: it changes what is learned, so that it makes a new job, linked to this one."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    why: str
+    changes: list[ChangeOut]
+    starts_anew: bool
+
+
+class ActionOut(BaseModel):
+    """The one button. retry, retry_with_fix: `POST /api/jobs/{id}/retry`; the others lead to `url`."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    kind: ActionKind
+    label: str
+    url: str | None
+
+
+class FailureOut(BaseModel):
+    """Why a job failed, in plain words. evidence: the line that shows it. fix: null where no change helps."""
+
+    kind: FailureClass
+    title: str
+    cause: str
+    evidence: str
+    advice: str
+    fix: FixOut | None
+    action: ActionOut
+
+
+class JobRetry(BaseModel):
+    """apply_fix: with the change that `failure.fix` suggests."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    apply_fix: bool = False
 
 
 class InterruptionsOut(BaseModel):
@@ -149,7 +202,8 @@ class JobOut(BaseModel):
     in answers to writes, and at /metrics with as many points as asked for. cancelling: asked to stop, not stopped yet.
     pausing: asked to pause, not paused yet. stop_overdue: asked to stop, and not confirmed within a minute.
     can: what may be done with it now. attempts, interruptions: null in lists. waiting_reason: why it has not started.
-    checkpoints: steps that it can go on from.
+    checkpoints: steps that it can go on from. failure: of a failed job. retry_of, retried_as: the failed job that this
+    one was started instead of, and the newest one that was started instead of this (null in lists).
     train_loss_first, _last: per trained token, over the first and last tenth of the steps. heldout_loss_*: per trained
     token of conversations that training never saw; heldout_conversations, heldout_tokens are their n.
     """
@@ -204,6 +258,9 @@ class JobOut(BaseModel):
     error_message: str | None
     error_advice: str | None
     error_evidence: str | None
+    failure: FailureOut | None
+    retry_of: UUID | None
+    retried_as: UUID | None = None
     cancel_reason: str | None
     cancel_note: str | None
 

@@ -100,9 +100,15 @@ def _promise(work: estimate.Workload, configuration: Configuration) -> dict[str,
 
 
 async def create(
-    session: AsyncSession, settings: Settings, principal: Principal, body: JobCreate, *, idempotency_key: str | None
+    session: AsyncSession,
+    settings: Settings,
+    principal: Principal,
+    body: JobCreate,
+    *,
+    idempotency_key: str | None,
+    retry_of: UUID | None = None,
 ) -> tuple[TrainingJob, bool]:
-    """A queued job, and whether it is new: the same key gives the same job.
+    """A queued job, and whether it is new: the same key gives the same job. retry_of: the failed job it stands for.
 
     Raises ConflictError while the dataset is not ready for training, when the device cannot be had, or when the key
     was used for something else; InvalidInputError names every field at once.
@@ -145,6 +151,7 @@ async def create(
         estimate=_promise(work, configuration),
         idempotency_key=idempotency_key,
         request_hash=digest,
+        retry_of=retry_of,
         status=JobStatus.QUEUED,
         total_epochs=values.epochs,
         total_steps=total_steps(values, _train_records(work.pairs, values.heldout_fraction)),

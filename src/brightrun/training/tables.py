@@ -80,6 +80,7 @@ class TrainingJob(HasId, InWorkspace, HasTimestamps, Base):
     gpu_config: `{type, count, price_per_gpu_hour_usd, …}`, frozen at creation. estimate: the promise at creation.
     dataset_sha256: of the bytes that were validated when the job was created; other bytes are not trained on.
     progress: 0…100, never goes back. trained_at: the trainer is done; the model is being stored.
+    retry_of: the failed job that this one was started instead of, with another configuration.
     host: the machine (data directory) whose disk has the run directory. run_number: how often one was made.
     lease_owner, lease_expires_at: the supervisor that follows the job; only it may write the run's state.
     attempt: number of the newest attempt. event_offset, last_event_seq, log_offset: how far the run's files are read.
@@ -106,6 +107,7 @@ class TrainingJob(HasId, InWorkspace, HasTimestamps, Base):
         Index("training_jobs_workspace_id_created_at_idx", "workspace_id", text("created_at desc")),
         Index("training_jobs_workspace_id_status_idx", "workspace_id", "status"),
         Index("training_jobs_dataset_id_idx", "dataset_id"),
+        Index("training_jobs_retry_of_idx", "retry_of", postgresql_where=text("retry_of is not null")),
         Index("training_jobs_created_by_idx", "created_by", postgresql_where=text("created_by is not null")),
         Index(
             "training_jobs_open_idx",
@@ -135,6 +137,7 @@ class TrainingJob(HasId, InWorkspace, HasTimestamps, Base):
     estimate: Mapped[dict[str, Any]]
     idempotency_key: Mapped[str | None]
     request_hash: Mapped[str | None]
+    retry_of: Mapped[UUID | None] = mapped_column(ForeignKey("training_jobs.id", ondelete="SET NULL"))
 
     status: Mapped[str] = mapped_column(server_default=JobStatus.QUEUED)
     stage: Mapped[str | None]

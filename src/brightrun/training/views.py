@@ -13,7 +13,9 @@ from brightrun.datasets.tables import Dataset
 from brightrun.training import repository
 from brightrun.training.actions import RESUMABLE, RETRYABLE
 from brightrun.training.changes import eta_seconds
-from brightrun.training.schemas import AttemptOut, DatasetRef, InterruptionsOut, JobOut
+from brightrun.training.failures.classify import classify
+from brightrun.training.failures.remedies import action_for, suggested_fix
+from brightrun.training.schemas import ActionOut, AttemptOut, DatasetRef, FailureOut, FixOut, InterruptionsOut, JobOut
 from brightrun.training.supervisor.alarms import STOPPED_WITHIN_S
 from brightrun.training.tables import ENDED, JobStatus, Outcome, TrainingAttempt, TrainingJob
 
@@ -30,6 +32,7 @@ async def job_view(session: AsyncSession, job: TrainingJob) -> JobOut:
     datasets = await repository.datasets(session, {job.dataset_id})
     view = _view(job, datasets[job.dataset_id])
     view.attempts = [_attempt(job, row) for row in await repository.attempts(session, job.id)]
+    view.retried_as = await repository.newest_retry(session, job.id)
     view.interruptions = _interruptions(view.attempts)
     if job.status == JobStatus.QUEUED:
         view.queue_position = await repository.queue_position(session, job)
@@ -109,6 +112,8 @@ def _view(job: TrainingJob, dataset: Dataset) -> JobOut:
         error_message=job.error_message,
         error_advice=job.error_advice,
         error_evidence=job.error_evidence,
+        failure=failure_view(job),
+        retry_of=job.retry_of,
         cancel_reason=job.cancel_reason,
         cancel_note=job.cancel_note,
         created_by=job.created_by,
@@ -138,6 +143,7 @@ def _attempt(job: TrainingJob, row: TrainingAttempt, now: datetime | None = None
         outcome=outcome,
         reason=row.reason,
         message=row.message,
+        failure_class=classify(row.reason, row.message).kind if outcome in _WASTED else None,
         checkpoint_before=row.checkpoint_before,
         checkpoint_after=row.checkpoint_after,
         step_reached=row.step_reached,
@@ -146,6 +152,24 @@ def _attempt(job: TrainingJob, row: TrainingAttempt, now: datetime | None = None
         steps_lost=max(0, row.step_reached - (row.checkpoint_after or 0)) if outcome in _WASTED else 0,
         lost_seconds=float(lost),
         lost_usd=attempt_cost(job.price_per_hour, lost),
+    )
+
+
+def failure_view(job: TrainingJob) -> FailureOut | None:
+    """What became of a failed job, for people: told from what is stored, so that better rules help old jobs too."""
+    if job.status != JobStatus.FAILED:
+        return None
+    found = classify(job.error_code, job.error_message, job.error_evidence)
+    fix = suggested_fix(found.kind, job.hyperparameters)
+    action = action_for(found.kind, fix, job_id=job.id, dataset_id=job.dataset_id)
+    return FailureOut(
+        kind=found.kind,
+        title=found.explanation.title,
+        cause=found.explanation.cause,
+        evidence=found.line,
+        advice=found.explanation.advice,
+        fix=FixOut.model_validate(fix) if fix is not None else None,
+        action=ActionOut.model_validate(action),
     )
 
 

@@ -15,7 +15,7 @@ from brightrun.formats.run import RunConfig
 from brightrun.logs import get_logger
 from brightrun.training import endings
 from brightrun.training.executors.base import Executor, RunningTrainer
-from brightrun.training.supervisor import memory_ladder, settle
+from brightrun.training.supervisor import memory_ladder, settle, watchdogs
 from brightrun.training.supervisor.hold import Hold, run_dir_of
 from brightrun.training.supervisor.outcomes import Kind, Verdict, judge
 from brightrun.training.supervisor.tail import last_event, log_tail
@@ -77,6 +77,12 @@ class AttemptEnd:
         if last is not None and last.get("type") != "done" and int(last["seq"]) <= self.attempt.events_before:
             last = None
         verdict = judge(self.exit_code, last, stalled=self.stalled, memory_kills=self.memory_kills)
+        if verdict.kind is Kind.OWN_FAILURE and verdict.code == "bug" and watchdogs.disk_is_full(run_dir):
+            # It could not even say so.
+            return Verdict(
+                Kind.OWN_FAILURE, "disk_full", "The trainer ended, and there is no room left on the disk.",
+                "Make room and try again: it goes on from the last whole checkpoint.",
+            )  # fmt: skip
         if verdict.kind is Kind.DONE and not (run_dir / _ADAPTER).is_file():
             return Verdict(
                 Kind.FINAL, "adapter_missing", f"The run says that it is done, but {_ADAPTER} is not in its directory.",

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from brightrun.training.failures.classify import classify
+
 MAX_FRUITLESS = 3
 """Interruptions in a row without a new whole checkpoint that are resumed; the next one stops the job."""
 MAX_OWN_FAILURES = 3
@@ -75,7 +77,10 @@ def _told(exit_code: int, last: dict[str, Any]) -> Verdict:
     if exit_code == 76:
         return Verdict(Kind.OUT_OF_MEMORY, "out_of_memory", message, advice)
     if exit_code in _FINAL:
-        return Verdict(Kind.FINAL, _FINAL[exit_code] if exit_code == 65 else code, message, advice)
+        if code == "base_model_fetch" and classify(code, message).transient:
+            return Verdict(Kind.OWN_FAILURE, code, message, advice)  # a network that is away comes back
+        is_data = exit_code == 65 and code != "template_refused"
+        return Verdict(Kind.FINAL, _FINAL[exit_code] if is_data else code, message, advice)
     return Verdict(Kind.OWN_FAILURE, code, message, advice)
 
 

@@ -47,6 +47,11 @@ def disk_shortage(path: Path, least_bytes: int) -> str | None:
     )
 
 
+def disk_is_full(path: Path) -> bool:
+    """Less than 64 KiB left: not a log line more."""
+    return shutil.disk_usage(path).free < 64 * 1024
+
+
 def memory_kills() -> int:
     """How many processes the system has killed for memory so far: on this machine, and in this container."""
     return _count(Path("/proc/vmstat")) + _count(Path("/sys/fs/cgroup/memory.events"))
