@@ -20,6 +20,7 @@ from brightrun.costs import pages as costs_pages
 from brightrun.datasets import api as datasets_api
 from brightrun.datasets import mask_api, mask_pages
 from brightrun.datasets import pages as datasets_pages
+from brightrun.datasets import record_pages as datasets_record_pages
 from brightrun.db.migrate import head_revision
 from brightrun.errors import UnavailableError
 from brightrun.models import api as models_api
@@ -59,6 +60,7 @@ ROUTERS = (
     overview_pages.router,
     datasets_pages.router,
     mask_pages.router,
+    datasets_record_pages.router,
     notifications_pages.router,
     new_job_pages.router,
     training_pages.router,

@@ -166,7 +166,7 @@ def test_a_ready_dataset_shows_its_numbers_with_their_source_and_can_be_trained_
     assert "Ready to train on Every line was read, and none has an error." in shown
     assert "Conversations 3 counted in the whole file" in shown
     assert "Training pairs 3 answers that a model learns from" in shown
-    assert "estimated: words × 1.3" in shown
+    assert "exact: tiny" in shown
     assert f'href="/training/new?dataset_id={dataset["id"]}"' in page.text
     assert dataset["sha256"] in page.text
 
@@ -185,7 +185,7 @@ def test_samples_show_what_is_trained_and_each_has_an_address(owner: Member, bro
 def test_every_faulty_line_is_named_and_nothing_can_be_started(owner: Member, browser: httpx2.Client):
     dataset = upload_and_validate(owner.client, FAULTY, file_name="turns.jsonl")
     page = browser.get(f"/datasets/{dataset['id']}")
-    assert re.findall(r'<td class="num[^"]*">(\d+)</td>', page.text) == ["1", "2", "3", "4", "5", "6"]
+    assert re.findall(r'<td class="num[^"]*"><a [^>]+>(\d+)</a></td>', page.text) == ["1", "2", "3", "4", "5", "6"]
     shown = text_of(page)
     assert "This dataset cannot be trained on yet" in shown
     assert "Missing field Error 3 places" in shown
@@ -198,7 +198,7 @@ def test_findings_are_filtered_by_kind_and_severity(owner: Member, browser: http
     path = f"/datasets/{dataset['id']}"
     broken = text_of(browser.get(path, params={"code": "broken_json"}))
     assert "1–1 of 1 findings" in broken
-    assert "Missing field" not in broken
+    assert "Missing field Error" not in broken
     assert "No findings match" in browser.get(path, params={"severity": "warning"}).text
     odd = browser.get(path, params={"code": "no_such_code", "severity": "no_such"})
     assert "1–6 of 6 findings" in text_of(odd), "an unknown filter narrows nothing"

@@ -9,7 +9,7 @@ from fastapi.responses import RedirectResponse
 from brightrun.accounts import repository as accounts
 from brightrun.accounts.context import PageCtx, RequestContext, page_needs
 from brightrun.accounts.roles import Permission
-from brightrun.datasets import issues, presentation, service, uploads
+from brightrun.datasets import dismissals, issues, presentation, service, uploads
 from brightrun.datasets.schemas import DatasetUpdate, IssueOut
 from brightrun.datasets.tables import Dataset, DatasetStatus
 from brightrun.errors import BrightRunError, InvalidInputError
@@ -145,6 +145,8 @@ async def detail_page(
     dataset_id: UUID,
     severity: Text = "",
     code: Text = "",
+    line: Text = "",
+    dismissed: Text = "",
     page: PageNumber = 1,
     sample: Annotated[int, Query(ge=1, le=3)] = 1,
 ) -> Response:
@@ -153,13 +155,23 @@ async def detail_page(
     groups = presentation.issue_groups(dataset.issue_counts)
     found: list[IssueOut] = []
     total = 0
+    fault: str | None = None
+    known = await dismissals.of_dataset(ctx.session, dataset_id)
     severity = severity if severity in presentation.SEVERITIES else ""
     code = code if code in CODES else ""
     if dataset.deleted_at is None and dataset.report is not None and groups:
-        wanted = issues.IssueFilter(code=code or None, severity=severity or None)
-        found, total = await issues.page_of_issues(
-            ctx.session, ctx.platform, dataset_id, Page(page=page, limit=_ISSUES_A_PAGE), wanted
+        wanted = issues.IssueFilter(
+            code=code or None,
+            severity=severity or None,
+            line=_line_number(line),
+            dismissed={"yes": True, "no": False}.get(dismissed),
         )
+        try:
+            found, total = await issues.page_of_issues(
+                ctx.session, ctx.platform, dataset_id, Page(page=page, limit=_ISSUES_A_PAGE), wanted
+            )
+        except issues.ListIsOldError as error:
+            fault = error.message
     return _render(
         ctx,
         "detail",
@@ -171,12 +183,25 @@ async def detail_page(
         issues_total=total,
         severity=severity,
         code=code,
+        line_text=line,
+        dismissed_shown=dismissed if dismissed in {"yes", "no"} else "",
+        dismissed=known,
+        dismissed_counts=known.counts(dataset.issue_counts or {}),
+        list_fault=fault,
         page_number=page,
         limit=_ISSUES_A_PAGE,
         sample=sample,
         keep_days=ctx.settings.deleted_retention_days,
         upload_hours=ctx.settings.unconfirmed_upload_hours,
     )
+
+
+def _line_number(text: str) -> int | None:
+    """What somebody types into the search by line; 0, which no line has, for what is no number."""
+    text = text.strip().replace(",", "")
+    if not text:
+        return None
+    return min(int(text), 2**53) if text.isdecimal() and text.isascii() else 0
 
 
 async def _name_of(ctx: RequestContext, dataset: Dataset) -> str | None:

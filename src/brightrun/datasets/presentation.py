@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
+from urllib.parse import urlencode
 
 from brightrun.clock import utcnow
 from brightrun.datasets.tables import Dataset, DatasetStatus
@@ -176,6 +177,41 @@ def severity_counts(groups: Sequence[IssueGroup]) -> dict[str, int]:
     for group in groups:
         found[group.code.severity] += group.count
     return found
+
+
+def dismissed_warnings(dismissed: dict[str, int]) -> int:
+    """How many of the warnings are dismissed, from {code: how many}."""
+    return sum(number for code, number in dismissed.items() if CODES[code].severity == "warning")
+
+
+def code_title(name: str) -> str:
+    return CODES[name].title
+
+
+def query_of(values: dict[str, Any]) -> str:
+    """`?a=1&b=2` of what has a value; empty when nothing has."""
+    query = urlencode({name: value for name, value in values.items() if value not in {None, ""}})
+    return f"?{query}" if query else ""
+
+
+def record_href(dataset: Dataset, issue: Any, **kept: str) -> str:
+    """The page of the record that an issue is about, at the issue's field. kept: the list's filters."""
+    return f"/datasets/{dataset.id}/records/{issue.line}" + query_of({"path": issue.path, **kept})
+
+
+def unit_of(layout: str) -> str:
+    """What the number of a finding counts."""
+    return {"lines": "line", "v4_full": "pair", "enriched_file": "pair"}.get(layout, "record")
+
+
+def cells(coverage: dict[str, Any]) -> dict[tuple[str, str], int]:
+    """How many conversations, by persona and arc."""
+    return {(cell["persona"], cell["arc"]): cell["conversations"] for cell in coverage["grid"]}
+
+
+def tallied(entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Names with counts, as `ui.tally` takes them."""
+    return [{"name": entry["name"], "count": entry["conversations"]} for entry in entries]
 
 
 def shown_messages(messages: Sequence[dict[str, Any]], *, trained: bool = True) -> list[dict[str, Any]]:

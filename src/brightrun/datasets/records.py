@@ -51,6 +51,7 @@ class StoredRecord:
     length: int
     data: bytes | None
     format: FormatId
+    layout: Layout
     value: Any
     records: list[Record]
     prefix: re.Pattern[str]
@@ -203,9 +204,9 @@ class _Finder:
             objects.read_with(reading, data, length, read, pairs.texts)
         else:
             objects.read(reading, data, length, self._entry)
-        return StoredRecord(
-            line, offset, length, data, self._entry.id, value, reading.records, _PREFIXES.get(self._layout, _NO_PREFIX)
-        )
+        prefix = _PREFIXES.get(self._layout, _NO_PREFIX)
+        read_from = (self._entry.id, self._layout, value, reading.records, prefix)
+        return StoredRecord(line, offset, length, data, *read_from)
 
 
 _NO_PREFIX = re.compile("")

@@ -148,6 +148,16 @@ def code_spans(text: str | None) -> Markup:
     )
 
 
+def words(name: str) -> str:
+    """A key as it reads: `couple_conflict` → `couple conflict`."""
+    return name.replace("_", " ")
+
+
+def decode_shown(data: bytes) -> str:
+    """Bytes of a file as text; what is no UTF-8 as �."""
+    return data.decode("utf-8", errors="replace")
+
+
 FILTERS = {
     "number": number,
     "compact": compact,
@@ -160,4 +170,6 @@ FILTERS = {
     "moment": moment,
     "pretty_json": pretty_json,
     "code_spans": code_spans,
+    "words": words,
+    "decode_shown": decode_shown,
 }
