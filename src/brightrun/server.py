@@ -32,6 +32,8 @@ from brightrun.platform import Platform, derive_key
 from brightrun.queue.events import EventHub
 from brightrun.rooms import import_tables, import_tasks
 from brightrun.storage import api as storage_api
+from brightrun.storage.give_way import CountAwaited, GiveWay
+from brightrun.storage.signing import ROOT as STORAGE_URL
 from brightrun.training import action_pages as job_action_pages
 from brightrun.training import api as training_api
 from brightrun.training import new_pages as new_job_pages
@@ -101,6 +103,7 @@ def create_app(platform: Platform) -> FastAPI:
     app.state.platform = platform
     app.state.store = platform.store
     app.state.hub = hub
+    app.state.give_way = GiveWay()
     app.state.build_page = build_page
     app.state.signing_key = derive_key(platform.secret, "toasts")
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]
@@ -110,6 +113,7 @@ def create_app(platform: Platform) -> FastAPI:
     app.include_router(web_pages.router, dependencies=[Depends(page_context, scope="function")])
     _probes(app, platform)
     app.mount(STATIC_URL, BuiltAssets(), name="static")
+    app.add_middleware(CountAwaited, give_way=app.state.give_way, own=f"{STORAGE_URL}/")
     app.add_middleware(
         RequestEnvelope,
         connect_origins=platform.store.origins(),

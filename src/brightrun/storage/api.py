@@ -1,7 +1,7 @@
 """The routes behind signed URLs. No session here: the URL is the permission, and says exactly what it permits.
 
-Mount with `app.include_router(router)` and set `app.state.store`. Whole objects and parts pass through these routes
-only with local storage; completing and asking for the status of a multipart upload do so with S3 too.
+Mount with `app.include_router(router)` and set `app.state.store`; with `app.state.give_way` bodies let
+pages go first. Whole objects and parts pass through these routes only with local storage; completing and asking for the status of a multipart upload do so with S3 too.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar, cast
 
 from fastapi import APIRouter, Request
@@ -20,6 +21,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from brightrun.errors import BrightRunError, TooLargeError
 from brightrun.logs import get_logger
 from brightrun.storage.errors import ObjectNotFoundError, SizeMismatchError
+from brightrun.storage.give_way import GiveWay
 from brightrun.storage.incoming import Incoming
 from brightrun.storage.local import LocalStore
 from brightrun.storage.paths import Bucket, check_bucket, check_path
@@ -42,13 +44,20 @@ _disk = ThreadPoolExecutor(max_workers=8, thread_name_prefix="storage")
 
 def _step_back() -> None:
     """This thread lets the event loop go first, so that pages answer while twenty uploads keep every core busy."""
-    if sys.platform == "linux":  # Elsewhere a priority is the process's, not the thread's.
+    if sys.platform == "linux" and not os.environ.get(
+        "X_NONICE"
+    ):  # Elsewhere a priority is the process's, not the thread's.
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
 
 
 # Hashing and copying take a core each.
 _hashing = ThreadPoolExecutor(
     max_workers=os.cpu_count() or 2, thread_name_prefix="storage-hash", initializer=_step_back
+)
+
+# So does hashing a whole object once its parts are there; it takes long, and bodies on their way do not wait for it.
+_completing = ThreadPoolExecutor(
+    max_workers=os.cpu_count() or 2, thread_name_prefix="storage-complete", initializer=_step_back
 )
 
 T = TypeVar("T")
@@ -103,7 +112,8 @@ async def put_part(request: Request, bucket: str, path: str) -> Response:
 @router.post("/multipart/complete/{bucket}/{path:path}")
 async def complete_multipart(request: Request, bucket: str, path: str) -> Response:
     limits = _limits(request, "POST", "multipart/complete", bucket, path)
-    info = await asyncio.to_thread(_store(request).complete_multipart, Bucket(bucket), path, limits["upload_id"])
+    complete = partial(_store(request).complete_multipart, Bucket(bucket), path, limits["upload_id"])
+    info = await asyncio.get_running_loop().run_in_executor(_completing, complete)
     thing = {"bucket": str(info.bucket), "path": info.path, "size": info.size, "sha256": info.sha256}
     return _answer("object", thing)
 
@@ -185,6 +195,7 @@ async def _stream_in(request: Request, place: Incoming) -> None:
     writing: asyncio.Future[None] | None = None
     batch: list[bytes] = []
     held = 0
+    give_way = cast("GiveWay | None", getattr(request.app.state, "give_way", None))
     try:
         async for chunk in request.stream():
             batch.append(chunk)
@@ -194,6 +205,8 @@ async def _stream_in(request: Request, place: Incoming) -> None:
                     await writing
                 writing = loop.run_in_executor(_hashing, place.write, b"".join(batch))
                 batch, held = [], 0
+                if give_way is not None:
+                    await give_way.pause()
         if writing is not None:
             await writing
         writing = None
