@@ -2,10 +2,12 @@
 
 import html
 import re
+from typing import Any
 
 import httpx2
 import pytest
 from dataset_steps import CHAT, announce, chat_file, data, get, lines_of, upload, upload_and_validate
+from sqlalchemy import Engine, event
 
 from brightrun.accounts.roles import Role
 from brightrun.datasets import service
@@ -347,3 +349,22 @@ def test_a_post_without_the_form_token_is_refused(owner: Member, browser: httpx2
     dataset_id = upload(owner.client, lines_of(CHAT))
     assert browser.post(f"/datasets/{dataset_id}/delete").status_code == 403
     assert get(owner.client, dataset_id)["deleted_at"] is None
+
+
+def test_the_list_asks_the_database_few_questions(live: Live, owner: Member) -> None:
+    """Each is a round of the event loop, and waits for whatever else it does: uploads, most of all."""
+    asked: list[str] = []
+
+    def before(connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        # Of the server: not the worker's, and not those of live pages that others of this run have open.
+        if connection.engine.url.username == live.urls.app_role and "from events" not in statement:
+            asked.append(statement)
+
+    browser = sign_in(live, owner)
+    browser.get("/datasets")
+    event.listen(Engine, "before_cursor_execute", before)
+    try:
+        assert browser.get("/datasets").status_code == 200
+    finally:
+        event.remove(Engine, "before_cursor_execute", before)
+    assert 5 < len(asked) <= 12, "\n".join(asked)

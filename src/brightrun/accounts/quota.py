@@ -1,8 +1,9 @@
 """How much a workspace may store. Rooms that store bytes of users add what they hold to `usage_sources`."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from uuid import UUID
 
+from sqlalchemy import ScalarSelect, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from brightrun.accounts import repository
@@ -10,10 +11,10 @@ from brightrun.accounts.schemas import StorageOut
 from brightrun.errors import StorageFullError
 from brightrun.settings import Settings
 
-UsageSource = Callable[[AsyncSession], Awaitable[int]]
+UsageSource = Callable[[], ScalarSelect[int]]
 
 usage_sources: list[UsageSource] = []
-"""Each answers how many bytes the session's workspace has stored in its room."""
+"""Each asks how many bytes the session's workspace has stored in its room; all are asked in one query."""
 
 
 async def quota_bytes(session: AsyncSession, settings: Settings, workspace_id: UUID) -> int | None:
@@ -23,7 +24,8 @@ async def quota_bytes(session: AsyncSession, settings: Settings, workspace_id: U
 
 
 async def used_bytes(session: AsyncSession) -> int:
-    return sum([await source(session) for source in usage_sources])
+    answers = (await session.execute(select(*(source() for source in usage_sources)))).one()
+    return sum(int(answer) for answer in answers)
 
 
 async def storage_of(session: AsyncSession, settings: Settings, workspace_id: UUID) -> StorageOut:

@@ -80,6 +80,39 @@ async def get_api_token(session: AsyncSession, token_id: UUID) -> ApiToken | Non
     return await session.get(ApiToken, token_id)
 
 
+async def session_with_member(
+    session: AsyncSession, session_id: UUID
+) -> tuple[AuthSession, User, WorkspaceMember | None] | None:
+    """A browser's session, its user, and their membership in the workspace it looks at. Asked for every page."""
+    where, workspace_id = AuthSession.id == session_id, AuthSession.current_workspace_id
+    found: tuple[AuthSession, User, WorkspaceMember | None] | None
+    found = await _with_member(session, AuthSession, where, workspace_id)
+    return found
+
+
+async def token_with_member(
+    session: AsyncSession, token_id: UUID
+) -> tuple[ApiToken, User, WorkspaceMember | None] | None:
+    """An API token, its user, and their membership in its workspace. Asked for every call."""
+    found: tuple[ApiToken, User, WorkspaceMember | None] | None
+    found = await _with_member(session, ApiToken, ApiToken.id == token_id, ApiToken.workspace_id)
+    return found
+
+
+async def _with_member(session: AsyncSession, proof: Any, where: Any, workspace_id: Any) -> Any:
+    there = (Workspace.id == workspace_id) & Workspace.deleted_at.is_(None)
+    belongs = (WorkspaceMember.workspace_id == Workspace.id) & (WorkspaceMember.user_id == proof.user_id)
+    found = await session.execute(
+        select(proof, User, WorkspaceMember)
+        .join(User, User.id == proof.user_id)
+        .outerjoin(Workspace, there)
+        .outerjoin(WorkspaceMember, belongs)
+        .where(where)
+    )
+    row = found.one_or_none()
+    return tuple(row) if row is not None else None
+
+
 async def list_sessions(session: AsyncSession, user_id: UUID, now: datetime) -> list[AuthSession]:
     """A user's browsers that are signed in, the one seen last first."""
     rows = await session.scalars(

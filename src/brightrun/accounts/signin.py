@@ -242,16 +242,15 @@ async def authenticate_session(session: AsyncSession, token: str) -> Principal:
         raise ended
     session_id, user_id = found
     await assume(session, user_id=user_id)
-    row = await repository.get_auth_session(session, session_id)
-    user = await repository.get_user(session, user_id)
+    known = await repository.session_with_member(session, session_id)
+    if known is None:
+        raise ended
+    row, user, membership = known
     now = utcnow()
-    if row is None or user is None or row.revoked_at or row.expires_at <= now or user.disabled_at:
+    if row.revoked_at or row.expires_at <= now or user.disabled_at:
         raise ended
     if now - row.last_seen_at > _TOUCH_EVERY:
         await repository.touch_session(session, session_id, now)
-    membership = None
-    if row.current_workspace_id is not None:
-        membership = await repository.get_membership(session, row.current_workspace_id, user_id)
     if membership is None:
         # Removed from the workspace since, or it was deleted: look at the first that is left.
         workspaces = await repository.list_workspaces(session, user_id)
@@ -284,11 +283,12 @@ async def authenticate_token(session: AsyncSession, token: str) -> Principal:
         raise refused
     token_id, user_id, workspace_id = found
     await assume(session, user_id=user_id, workspace_id=workspace_id)
-    row = await repository.get_api_token(session, token_id)
-    user = await repository.get_user(session, user_id)
-    membership = await repository.get_membership(session, workspace_id, user_id)
+    known = await repository.token_with_member(session, token_id)
+    if known is None:
+        raise refused
+    row, user, membership = known
     now = utcnow()
-    if row is None or user is None or membership is None or row.revoked_at or user.disabled_at:
+    if membership is None or row.revoked_at or user.disabled_at:
         raise refused
     if row.expires_at is not None and row.expires_at <= now:
         raise refused

@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Date, cast, func, select, text
+from sqlalchemy import ColumnElement, Date, ScalarSelect, cast, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -35,11 +35,9 @@ def _between(first: date, last: date) -> list[ColumnElement[bool]]:
     ]
 
 
-async def total_of_period(session: AsyncSession, billing_period: date) -> Decimal:
-    total = await session.scalar(
-        select(func.coalesce(func.sum(CostRecord.amount), 0)).where(CostRecord.billing_period == billing_period)
-    )
-    return Decimal(total or 0)
+def total_of_period(billing_period: date) -> ScalarSelect[Decimal]:
+    total = func.coalesce(func.sum(CostRecord.amount), 0)
+    return select(total).where(CostRecord.billing_period == billing_period).scalar_subquery()
 
 
 async def sums_by_type(session: AsyncSession, first: date, last: date) -> dict[str, Decimal]:

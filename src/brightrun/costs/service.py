@@ -5,6 +5,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy import ScalarSelect, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from brightrun.clock import utcnow
@@ -86,9 +87,14 @@ def billing_period(day: date) -> date:
     return day.replace(day=1)
 
 
-async def spent_this_month(session: AsyncSession) -> Decimal:
+def month_so_far() -> ScalarSelect[Decimal]:
     """USD of the workspace since the first of the month, UTC; the sum of recorded charges."""
-    return await repository.total_of_period(session, billing_period(utcnow().date()))
+    return repository.total_of_period(billing_period(utcnow().date()))
+
+
+async def spent_this_month(session: AsyncSession) -> Decimal:
+    """What `month_so_far` is now."""
+    return Decimal(await session.scalar(select(month_so_far())) or 0)
 
 
 def chosen_days(period: str, start: date | None, end: date | None) -> tuple[date, date]:

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, delete, func, or_, select, text, update
+from sqlalchemy import ColumnElement, ScalarSelect, delete, func, or_, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import undefer
@@ -88,10 +88,15 @@ async def counts(session: AsyncSession) -> tuple[dict[DatasetStatus, int], int]:
     return by_status, deleted
 
 
-async def stored_bytes(session: AsyncSession) -> int:
+def stored_bytes() -> ScalarSelect[int]:
     """Bytes of the workspace's datasets: stored, announced, and in the trash."""
-    total = await session.scalar(select(func.sum(Dataset.file_size)).where(Dataset.object_deleted_at.is_(None)))
-    return int(total or 0)
+    total = func.coalesce(func.sum(Dataset.file_size), 0)
+    return select(total).where(Dataset.object_deleted_at.is_(None)).scalar_subquery()
+
+
+def how_many() -> ScalarSelect[int]:
+    """Datasets of the workspace that are not in the trash."""
+    return select(func.count()).select_from(Dataset).where(Dataset.deleted_at.is_(None)).scalar_subquery()
 
 
 async def start_validation(session: AsyncSession, dataset_id: UUID) -> int | None:

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Double, RowMapping, cast, delete, func, or_, select, text
+from sqlalchemy import ColumnElement, Double, RowMapping, ScalarSelect, cast, delete, func, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from brightrun.datasets.tables import Dataset
@@ -100,9 +100,14 @@ async def origins(
     return {row.id: row for row in datasets}, {row.id: row for row in jobs}
 
 
-async def stored_bytes(session: AsyncSession) -> int:
+def stored_bytes() -> ScalarSelect[int]:
     """Bytes of the workspace's models, those in the trash too."""
-    return int(await session.scalar(select(func.sum(ModelArtifact.size_bytes))) or 0)
+    return select(func.coalesce(func.sum(ModelArtifact.size_bytes), 0)).scalar_subquery()
+
+
+def how_many() -> ScalarSelect[int]:
+    """Models of the workspace that are not in the trash."""
+    return select(func.count()).select_from(ModelArtifact).where(ModelArtifact.deleted_at.is_(None)).scalar_subquery()
 
 
 async def next_version(session: AsyncSession, dataset_id: UUID) -> tuple[int, UUID | None]:

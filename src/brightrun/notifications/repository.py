@@ -3,7 +3,7 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Uuid, delete, func, literal, select, text, true
+from sqlalchemy import ColumnElement, ScalarSelect, Uuid, delete, func, literal, select, text, true
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -66,8 +66,12 @@ async def get(session: AsyncSession, notification_id: UUID) -> Notification | No
     return await session.get(Notification, notification_id)
 
 
+def unread_count(user_id: UUID) -> ScalarSelect[int]:
+    return select(func.count()).select_from(Notification).where(_unread(user_id)).scalar_subquery()
+
+
 async def count_unread(session: AsyncSession, user_id: UUID) -> int:
-    return await session.scalar(select(func.count()).select_from(Notification).where(_unread(user_id))) or 0
+    return await session.scalar(select(unread_count(user_id))) or 0
 
 
 async def mark_read(session: AsyncSession, notification: Notification, user_id: UUID) -> bool:

@@ -1,7 +1,8 @@
 """The routes behind signed URLs. No session here: the URL is the permission, and says exactly what it permits.
 
-Mount with `app.include_router(router)` and set `app.state.store`; with `app.state.give_way` bodies let
-pages go first. Whole objects and parts pass through these routes only with local storage; completing and asking for the status of a multipart upload do so with S3 too.
+Mount with `app.include_router(router)` and set `app.state.store`; with `app.state.give_way` bodies let pages go first.
+Whole objects and parts pass through these routes only with local storage; completing and asking for the status of a
+multipart upload do so with S3 too.
 """
 
 import asyncio
@@ -44,9 +45,7 @@ _disk = ThreadPoolExecutor(max_workers=8, thread_name_prefix="storage")
 
 def _step_back() -> None:
     """This thread lets the event loop go first, so that pages answer while twenty uploads keep every core busy."""
-    if sys.platform == "linux" and not os.environ.get(
-        "X_NONICE"
-    ):  # Elsewhere a priority is the process's, not the thread's.
+    if sys.platform == "linux":  # Elsewhere a priority is the process's, not the thread's.
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
 
 

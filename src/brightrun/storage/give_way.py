@@ -16,17 +16,17 @@ class GiveWay:
     """How many answers are awaited now. Belongs to one event loop."""
 
     def __init__(self) -> None:
-        self._awaited = 0
+        self.awaited = 0
         self._quiet = asyncio.Event()
         self._quiet.set()
 
     def begin(self) -> None:
-        self._awaited += 1
+        self.awaited += 1
         self._quiet.clear()
 
     def end(self) -> None:
-        self._awaited -= 1
-        if self._awaited == 0:
+        self.awaited -= 1
+        if self.awaited == 0:
             self._quiet.set()
 
     async def pause(self) -> None:

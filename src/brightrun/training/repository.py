@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, func, or_, select
+from sqlalchemy import ColumnElement, ScalarSelect, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from brightrun.datasets.tables import Dataset
@@ -73,10 +73,9 @@ async def counts(session: AsyncSession) -> dict[JobStatus, int]:
     return {**dict.fromkeys(JobStatus, 0), **{JobStatus(status): number for status, number in rows}}
 
 
-async def active_count(session: AsyncSession) -> int:
-    """Jobs at work now."""
-    query = select(func.count()).select_from(TrainingJob).where(TrainingJob.status.in_(ACTIVE))
-    return await session.scalar(query) or 0
+def active_count() -> ScalarSelect[int]:
+    """Jobs of the workspace that are at work now."""
+    return select(func.count()).select_from(TrainingJob).where(TrainingJob.status.in_(ACTIVE)).scalar_subquery()
 
 
 async def using_dataset(session: AsyncSession, dataset_id: UUID) -> Sequence[TrainingJob]:

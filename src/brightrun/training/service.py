@@ -228,11 +228,6 @@ async def stats(session: AsyncSession) -> dict[str, Any]:
     }
 
 
-async def active_jobs(session: AsyncSession) -> int:
-    """Jobs of the workspace that are at work now, for the page header."""
-    return await repository.active_count(session)
-
-
 # --- what the models room calls -------------------------------------------------------------------------------------
 
 

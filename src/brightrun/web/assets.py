@@ -6,6 +6,7 @@ asks for its own `<build>`; it gets today's file, uncached, which is the best th
 """
 
 import json
+import time
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,13 @@ def asset(name: str) -> str:
 
 def icon(name: str, css_class: str = "icon", *, label: str | None = None) -> Markup:
     """An inline SVG of `assets/web/icons.txt`. Decorative, unless `label` gives it a name for screen readers."""
-    icons = _icons(_manifest()["build"])
+    return _drawn(_manifest()["build"], name, css_class, label)
+
+
+@lru_cache(maxsize=2048)
+def _drawn(build: str, name: str, css_class: str, label: str | None) -> Markup:
+    """A page has dozens of icons, and most of them again and again."""
+    icons = _icons(build)
     if name not in icons:
         raise LookupError(f"no icon is called {name!r}: add it to assets/web/icons.txt and build the assets")
     hidden = Markup('role="img" aria-label="{}"').format(label) if label else Markup('aria-hidden="true"')
@@ -43,6 +50,12 @@ def icon(name: str, css_class: str = "icon", *, label: str | None = None) -> Mar
 
 
 def _manifest() -> dict[str, Any]:
+    """As it is on the disk, looked at once a second at most: a page asks dozens of times."""
+    return _manifest_of(int(time.monotonic()))
+
+
+@lru_cache(maxsize=1)
+def _manifest_of(_second: int) -> dict[str, Any]:
     try:
         return _read_manifest((DIST / "manifest.json").stat().st_mtime_ns)
     except FileNotFoundError:

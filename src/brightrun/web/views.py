@@ -5,6 +5,7 @@ A template is `templates/<room>/<page>.html`. It may use, without importing anyt
 `icon()`, `asset()`, `status_look()`, `url_with()`, and the filters of `brightrun.web.filters`.
 """
 
+import time
 from collections.abc import Callable
 from contextvars import ContextVar
 from functools import lru_cache
@@ -28,6 +29,24 @@ CSRF_FIELD = "csrf_token"
 
 _csrf: ContextVar[str] = ContextVar("csrf_token")
 _request: ContextVar[Request] = ContextVar("request")
+
+
+class Templates(FileSystemLoader):
+    """A template that was edited is read again. Looked at once a second at most: a page asks dozens of times."""
+
+    def get_source(self, environment: Environment, template: str) -> tuple[str, str, Callable[[], bool]]:
+        source, path, changed = super().get_source(environment, template)
+        looked = time.monotonic()
+
+        def is_up_to_date() -> bool:
+            nonlocal looked
+            now = time.monotonic()
+            if now - looked < 1.0:
+                return True
+            looked = now
+            return changed()
+
+        return source, path, is_up_to_date
 
 
 class Components:
@@ -61,7 +80,7 @@ class Components:
 def environment() -> Environment:
     """The one Jinja2 environment; a template that is edited is read again."""
     made = Environment(
-        loader=FileSystemLoader(TEMPLATES),
+        loader=Templates(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

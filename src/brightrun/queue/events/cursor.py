@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import ColumnElement, literal_column, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 _SHAPE = re.compile(r"(\d{1,12})\.(\d{1,20}):(\d{1,20}):(\d{1,20}(?:,\d{1,20})*)?")
@@ -39,7 +39,7 @@ _READ = text(
     order by event.id
     """
 )
-_NOW = text("select pg_current_snapshot()::text")
+_ASK_NOW = text("select pg_current_snapshot()::text")
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,18 @@ class EventRow:
     """ISO 8601, UTC."""
 
 
+NOW: ColumnElement[str] = literal_column("pg_current_snapshot()::text")
+"""Where a transaction stands, to be asked together with what a page shows; see `cursor_at`."""
+
+
+def cursor_at(snapshot: str) -> Cursor:
+    """The cursor of a query that asked for `NOW`: what happens after that query is replayed."""
+    return Cursor(int(time.time()), snapshot)
+
+
 async def current_cursor(session: AsyncSession) -> Cursor:
     """Where the session's transaction stands: a page that embeds it and passes it on misses nothing that follows."""
-    return Cursor(int(time.time()), (await session.execute(_NOW)).scalar_one())
+    return Cursor(int(time.time()), (await session.execute(_ASK_NOW)).scalar_one())
 
 
 async def read_since(
