@@ -22,7 +22,7 @@ class Code(msgspec.Struct, frozen=True):
     fixable: bool = False
 
 
-_FILE, _TEXT, _SHAPE, _CHAT, _MODEL, _CONTENT, _COUNTS = (
+_FILE, _TEXT, _SHAPE, _CHAT, _MODEL, _CONTENT, _COUNTS, _REPLIES, _SENSITIVE = (
     "The file as a whole",
     "Lines and JSON",
     "Fields",
@@ -30,6 +30,8 @@ _FILE, _TEXT, _SHAPE, _CHAT, _MODEL, _CONTENT, _COUNTS = (
     "The chosen model",
     "The text",
     "Counts and identity",
+    "What the replies say",
+    "Secrets and personal data",
 )
 
 
@@ -401,5 +403,104 @@ CODES: dict[str, Code] = {
         "Turn numbers with a gap",
         "A pair's `turn_number` does not fit its history: turns seem to be missing.",
         "Check that no turn was lost.",
+    ),
+    "near_duplicate": _warning(
+        _COUNTS,
+        "Near-duplicate",
+        "Two conversations say nearly the same: the share of word triples that they have in common is given, and was "
+        "computed from the texts themselves. What stands there is learned twice as hard.",
+        "Keep one of the two, unless the small difference is what the model should learn. A split has to keep both on "
+        "the same side.",
+    ),
+    "held_out_duplicate": _warning(
+        _COUNTS,
+        "Held-out conversation also in training",
+        "A conversation that is kept for the test has an exact or near-duplicate among those that are trained on. The "
+        "test would measure memory, not skill.",
+        "Split again with near-duplicates kept together, or remove one of the two.",
+    ),
+    "refusal": _warning(
+        _REPLIES,
+        "Refusal",
+        "The answer begins like a refusal. A model learns quickly to refuse, also where it should not.",
+        "Remove the record, or write the answer that was wanted. Keep it where the model should learn to refuse.",
+    ),
+    "provider_boilerplate": _warning(
+        _REPLIES,
+        "Speaks as an AI assistant",
+        "The answer says what assistants say of themselves (“as an AI language model”, “trained by …”, “my knowledge "
+        "cutoff”). The trained model would introduce itself so, too.",
+        "Rewrite the sentence in the voice that the model should have.",
+    ),
+    "short_reply": _warning(
+        _REPLIES,
+        "Very short reply",
+        "The reply is very short, also compared with the other replies of the file.",
+        "Check that it is whole, and that the model should answer so briefly.",
+    ),
+    "long_reply": _warning(
+        _REPLIES,
+        "Very long reply",
+        "The reply is many times as long as most replies of the file. It may be several texts run together, and it "
+        "weighs as much as all that it outweighs: what is trained is counted by tokens.",
+        "Check where it should end; shorten or split it.",
+    ),
+    "repeated_opening": _warning(
+        _REPLIES,
+        "Many replies begin alike",
+        "A large share of the replies begins with the same words. The model will begin so nearly always.",
+        "Vary the openings, unless the phrase is wanted.",
+    ),
+    "other_language": _warning(
+        _REPLIES,
+        "Reply in another language",
+        "The reply is in another language than nearly all others of the file.",
+        "Remove it, or keep it where the model should speak that language.",
+    ),
+    "second_language": _warning(
+        _REPLIES,
+        "Several languages",
+        "A good part of the replies is in a second language. A model learns to mix them where the question does not "
+        "decide between them.",
+        "Make sure that each reply is in the language that it is asked in, or train one model for each language.",
+    ),
+    "secret": _warning(
+        _SENSITIVE,
+        "Secret",
+        "The text holds a password, a key or a token. A trained model can give it away to anybody who asks. It is "
+        "shown masked here and wherever the finding is exported.",
+        "Take it out of service where it is real, and replace it by a placeholder that is none of a template.",
+    ),
+    "payment_card": _warning(
+        _SENSITIVE,
+        "Payment card number",
+        "The text holds the number of a payment card: the range is one that is issued and the check digit is right.",
+        "Remove the number.",
+    ),
+    "bank_account": _warning(
+        _SENSITIVE,
+        "Bank account number",
+        "The text holds an IBAN: country, length and check digits are right.",
+        "Remove the number.",
+    ),
+    "social_security_number": _warning(
+        _SENSITIVE,
+        "Social security number",
+        "The text holds a number of the form and the range of US social security numbers.",
+        "Remove the number.",
+    ),
+    "email_address": _warning(
+        _SENSITIVE,
+        "E-mail address",
+        "The text holds an e-mail address that does not belong to the domains reserved for examples. A model may "
+        "repeat it, or send people there.",
+        "Remove it, or use one at example.com, unless it is your own and the model should name it.",
+    ),
+    "phone_number": _warning(
+        _SENSITIVE,
+        "Phone number",
+        "The text holds a phone number that is not one of those reserved for examples. A model may repeat it, or a "
+        "wrong one like it.",
+        "Remove it, or use one like 555-0100, unless it is your own and the model should name it.",
     ),
 }

@@ -5,6 +5,7 @@ from typing import Literal
 import msgspec
 
 from brightrun.formats.codes import CODES
+from brightrun.formats.masking import mask
 
 Severity = Literal["error", "warning", "info"]
 EXCERPT_CHARACTERS = 160
@@ -19,7 +20,8 @@ class Issue(msgspec.Struct, frozen=True):
     byte_offset: the exact byte for faults of the text itself (broken JSON, wrong encoding), else the record's first.
     path: of the field, with 0-based indices (`turns[2].content`); empty for the whole record.
     severity, suggestion, fixable: from the catalogue, unless the place allows a better suggestion.
-    excerpt: at most EXCERPT_CHARACTERS of what was found, on one line. No text holds a NUL or grows with the file.
+    excerpt: at most EXCERPT_CHARACTERS of what was found, on one line. No text holds a NUL or grows with the file, and
+      secrets and personal data in message and excerpt are masked.
     """
 
     line: int
@@ -52,10 +54,10 @@ def make_issue(
         path=storable(path[:PATH_CHARACTERS]),
         code=code,
         severity=entry.severity,
-        message=storable(message[:MESSAGE_CHARACTERS]),
+        message=storable(mask(message[:MESSAGE_CHARACTERS])),
         suggestion=entry.suggestion if suggestion is None else suggestion,
         fixable=entry.fixable if fixable is None else fixable,
-        excerpt=excerpt_of(excerpt),
+        excerpt=excerpt_of(mask(excerpt[: 3 * EXCERPT_CHARACTERS])),
     )
 
 

@@ -46,6 +46,7 @@ class ObjectReader(NamedTuple):
         except ValueError:
             _report_fault(reading, data, first_line)
             return reading
+        reading.value = value
         reads(value)
         if self.texts and reading.is_record and isinstance(value, dict) and suspicious(data):
             check_texts(value, reading, texts)

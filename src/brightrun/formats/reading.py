@@ -26,7 +26,8 @@ class Reading:
     metadata of the conversation that the pair stands in. fallback_id: conversation id where the object has none.
     is_record: False for headers and for what is said about the file as a whole. fault: the byte of the object at which
     decoding stopped; None for JSON. meta: the content of a `_meta` header. object_id: the field and the value that
-    should be unique in the file.
+    should be unique in the file. value: the decoded object, for who looks for the field behind a message; None where it
+    is no JSON.
     """
 
     __slots__ = (
@@ -45,6 +46,7 @@ class Reading:
         "object_id",
         "path",
         "records",
+        "value",
     )
 
     def __init__(self, line: int, byte_offset: int, path: str, index: int) -> None:
@@ -60,6 +62,7 @@ class Reading:
         self.history_repeats = 0
         self.errors = 0
         self.object_id: tuple[str, str] | None = None
+        self.value: object = None
 
     @property
     def broken(self) -> bool:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from brightrun.formats.masking import around
 from brightrun.formats.reading import Reading, join_path
 
 # What the JSON text of a record must hold for any check below to fire. Each pattern begins with one literal byte and
@@ -113,7 +114,7 @@ def check_texts(record: dict[str, Any], reading: Reading, fields: frozenset[str]
                 "replacement_character",
                 path,
                 f"`{path}` holds � at character {position + 1}.",
-                excerpt=_around(text, position),
+                excerpt=around(text, position),
             )
         if ("<" in prose or "[" in prose) and (match := next(special_tokens(prose), None)) is not None:
             _warn(reading, "special_token_in_text", path, prose, match, f"`{path}` holds {match.group()!r}.")
@@ -168,7 +169,7 @@ def check_answer(text: str, reading: Reading, path: str) -> None:
     """Warn about an answer that stops in the middle."""
     end = text.rstrip()
     if (how := _cut_off(end)) is not None:
-        reading.report("text_cut_off", path, f"`{path}` {how}.", excerpt=_around(end, len(end)))
+        reading.report("text_cut_off", path, f"`{path}` {how}.", excerpt=around(end, len(end)))
 
 
 def _cut_off(end: str) -> str | None:
@@ -221,9 +222,4 @@ def _texts(value: object, path: str, depth: int, fields: frozenset[str] | None) 
 
 
 def _warn(reading: Reading, code: str, path: str, text: str, match: re.Match[str], message: str) -> None:
-    reading.report(code, path, message, excerpt=_around(text, match.start()))
-
-
-def _around(text: str, position: int) -> str:
-    start = max(0, position - 60)
-    return ("…" if start else "") + text[start : position + 90]
+    reading.report(code, path, message, excerpt=around(text, match.start()))

@@ -1,9 +1,15 @@
 """What each level of checks looks for, by name, and the checks it is made of."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 from brightrun.validation.checks import Checks, ComparingCheck, RecordCheck
+from brightrun.validation.content.places import Places
+from brightrun.validation.content.refusals import Refusals
+from brightrun.validation.content.replies import Replies
+from brightrun.validation.content.sensitive import SensitiveTexts
+from brightrun.validation.near_duplicates import NearDuplicates
+from brightrun.validation.thresholds import Thresholds
 
 # Names of checks as a report shows them in `checks_run` and `checks_skipped`.
 STRUCTURE_CHECKS = (
@@ -26,6 +32,7 @@ CONTENT_CHECKS = (
     "reply_lengths",
     "personal_data",
     "secrets",
+    "split_leakage",
 )
 MODEL_CHECKS = ("chat_template", "truncation")
 
@@ -34,12 +41,47 @@ class LevelChecks(NamedTuple):
     """The checks beyond structure and exact duplicates that a level runs."""
 
     record: Sequence[RecordCheck] = ()
-    comparing: Sequence[ComparingCheck] = ()
+    comparing: Sequence["Replies | NearDuplicates"] = ()
+
+    def close(self) -> None:
+        """Remove what the checks put aside, also where they were not asked for it."""
+        for check in self.comparing:
+            check.close()
 
 
-def checks_of(level: Checks) -> LevelChecks:
-    """New checks, with empty memories, for one run at this level."""
-    return LevelChecks()
+def checks_of(
+    level: Checks,
+    places: Places,
+    thresholds: Thresholds,
+    *,
+    heldout: Collection[str] | None = None,
+    on_step: Callable[[], None] | None = None,
+) -> LevelChecks:
+    """New checks, with empty memories, for one run at this level.
+
+    places: told by the validator what is being read. heldout: ids of conversations kept from training; without them
+    `split_leakage` is not looked for. on_step: called now and then while records are compared; what it raises
+    ends that.
+    """
+    match level:
+        case "structure":
+            return LevelChecks()
+        case "default":
+            return LevelChecks(
+                (Refusals(places), SensitiveTexts(("secrets",), places)),
+                (Replies(("repeated_openings", "reply_lengths"), thresholds, places),),
+            )
+        case "full":
+            near = NearDuplicates(
+                thresholds.near_duplicate_similarity,
+                spill_bytes=thresholds.comparing_memory_bytes * 3 // 4,
+                heldout=heldout,
+                on_step=on_step,
+            )
+            return LevelChecks(
+                (Refusals(places), SensitiveTexts(("secrets", "personal_data"), places)),
+                (Replies(("repeated_openings", "reply_lengths", "language_mix"), thresholds, places), near),
+            )
 
 
 def looked_for(

@@ -22,6 +22,7 @@ class Report(msgspec.Struct):
     readiness: what blocks and what is advised (`readiness.readiness`). coverage: by persona, arc and topic, where the
     records name them (`Survey.coverage`). lengths: of records in tokens, where tokens were asked for: of
     their messages' texts, and with a model of the whole chat as it is rendered (`model_checks.Lengths`).
+    thresholds: those that the checks of content applied.
     """
 
     file: str
@@ -50,6 +51,7 @@ class Report(msgspec.Struct):
     readiness: dict[str, Any] = {}
     coverage: dict[str, Any] | None = None
     lengths: dict[str, Any] | None = None
+    thresholds: dict[str, float] = {}
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""

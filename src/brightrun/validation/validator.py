@@ -1,9 +1,11 @@
 """Validates a training file in one pass: everything that is wrong, each fault at its place, in bounded memory."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import BinaryIO, get_args
+
+import msgspec
 
 from brightrun.formats.issues import Issue, make_issue
 from brightrun.formats.lean import Cleared
@@ -13,7 +15,8 @@ from brightrun.formats.reader import RecordReader, Source
 from brightrun.formats.reading import Reading, join_path
 from brightrun.formats.records import Record
 from brightrun.formats.typed import CleanRun
-from brightrun.validation.checks import Checks, ComparingCheck, RecordCheck, Remark
+from brightrun.validation.checks import Checks, ComparingCheck, RecordCheck, Remark, Reread
+from brightrun.validation.content.places import Places
 from brightrun.validation.duplicates import Duplicates
 from brightrun.validation.levels import checks_of, looked_for
 from brightrun.validation.readiness import lengths_of, readiness
@@ -22,6 +25,7 @@ from brightrun.validation.reread import Rereader
 from brightrun.validation.spool import IssueSpool
 from brightrun.validation.statistics import CountTokens, Statistics, WordEstimate
 from brightrun.validation.survey import Survey
+from brightrun.validation.thresholds import Thresholds
 
 MAX_ISSUES = 1_000
 
@@ -46,6 +50,8 @@ def validate(
     estimate_tokens: bool = False,
     record_checks: Sequence[RecordCheck] = (),
     comparing_checks: Sequence[ComparingCheck] = (),
+    thresholds: Thresholds | None = None,
+    heldout: Collection[str] | None = None,
     reopen: Callable[[], BinaryIO] | None = None,
 ) -> Report:
     """Check a training file and add it up.
@@ -55,8 +61,10 @@ def validate(
     issue_sink: gets every issue in file order, when the file is over; the report keeps `max_issues` (None: all).
     progress: called with the bytes read. cancelled: asked after every block. count_tokens with its label tokens_source
     (`exact:<model>`): exact counts; without it, estimate_tokens: words × 1.3. record_checks, comparing_checks: run
-    beside those of the level (those that need a model, for instance). reopen: gives the bytes of a source that is a
-    stream once more, from the beginning and able to seek, for checks that look at two records again to be sure.
+    beside those of the level (those that need a model, for instance). thresholds: from when on the checks of the level
+    speak. heldout: ids of the conversations that are kept from training, for `full` to find their duplicates. reopen:
+    gives the bytes of a source that is a stream once more, from the beginning and able to seek, for checks that look at
+    records again.
 
     Raises UnknownFormatError, ValidationCancelled, OSError when the file cannot be read, ValueError for a level of
     checks that does not exist or for a count without its label.
@@ -75,7 +83,8 @@ def validate(
 
     counter = count_tokens or (WordEstimate.count if estimate_tokens else None)
     reader = RecordReader(source, format, max_record_bytes=max_record_bytes, texts=True, on_bytes=on_bytes)
-    level = checks_of(checks)
+    thresholds, places = thresholds or Thresholds(), Places()
+    level = checks_of(checks, places, thresholds, heldout=heldout, on_step=lambda: on_bytes(reader.bytes_read))
     survey = None if checks == "structure" else Survey()
     run = _Run(
         reader,
@@ -85,6 +94,7 @@ def validate(
         IssueSpool() if issue_sink is not None else None,
         (*level.record, *record_checks, *(() if survey is None else (survey,))),
         (*level.comparing, *comparing_checks),
+        places,
     )
     try:
         for item in reader.items(run.may_hurry, sums=run.only_counts):
@@ -100,10 +110,13 @@ def validate(
     finally:
         if run.spool is not None:
             run.spool.close()
+        level.close()
     if file_name is None:
         file_name = Path(source).name if isinstance(source, str | os.PathLike) else ""
     label = tokens_source if count_tokens else ESTIMATE if estimate_tokens else None
-    return run.report(file_name, label, survey)
+    report = run.report(file_name, label, survey)
+    report.thresholds = {} if checks == "structure" else msgspec.to_builtins(thresholds)
+    return report
 
 
 def _opener(source: Source, reopen: Callable[[], BinaryIO] | None) -> Callable[[], BinaryIO] | None:
@@ -124,9 +137,11 @@ class _Run:
         spool: IssueSpool | None,
         record_checks: Sequence[RecordCheck],
         comparing_checks: Sequence[ComparingCheck],
+        places: Places,
     ) -> None:
         self._reader, self._checks, self._log, self.spool = reader, checks, log, spool
         self._record_checks, self._comparing_checks = record_checks, comparing_checks
+        self._places = places
         self._looks = bool(record_checks or comparing_checks)
         self.only_counts = checks == "structure" and not self._looks and count_tokens is None
         self._count_tokens = count_tokens
@@ -148,7 +163,8 @@ class _Run:
     def take(self, reading: Reading) -> None:
         """Count one reading and compare it with those before."""
         statistics = self.statistics
-        if self._looks:
+        if self._looks and reading.records:
+            self._places.enter(reading.value, reading.path, self._format)
             for record in reading.records:
                 reading.issues += self._look(record)
         if self._compares and reading.is_record:
@@ -167,6 +183,7 @@ class _Run:
         """Count rows without findings of their own, and compare them with those before."""
         self.statistics.add_run(run)
         if self._looks:
+            self._places.enter(None, "", self._format)
             for record, row in zip(run.records(), run.rows, strict=True):
                 issues = self._look(record)
                 if self._compares and (remarks := self._duplicates.of_row(record.line, row)):
@@ -183,14 +200,29 @@ class _Run:
         detection = self._reader.detection
         if detection is None or not self._comparing_checks:
             return
-        reread = None if opens is None else Rereader(opens, detection, max_record_bytes)
+        rereader = None if opens is None else Rereader(opens, detection, max_record_bytes)
+        self._places.enter(None, "", self._format)
+
+        def again(line: int, byte_offset: int) -> Record | None:
+            assert rereader is not None
+            record = rereader(line, byte_offset)
+            self._places.enter(rereader.value, "", self._format)
+            return record
+
+        reread: Reread | None = None if rereader is None else again
         try:
             for check in self._comparing_checks:
                 for line, offset, path, remark in check.finish(reread):
                     self._hand_on([_issue(remark, line, offset, path)])
         finally:
-            if reread is not None:
-                reread.close()
+            if rereader is not None:
+                rereader.close()
+
+    @property
+    def _format(self) -> str | None:
+        """Of the file, where lines are records; elsewhere the place of a field needs the object."""
+        detection = self._reader.detection
+        return None if detection is None or detection.layout != "lines" else detection.format
 
     def _look(self, record: Record) -> list[Issue]:
         """Let the checks see a record; what they say about it at once."""

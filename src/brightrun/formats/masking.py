@@ -1,0 +1,32 @@
+"""Hides secrets and personal data in what is shown, logged and exported. The length stays, so that positions hold."""
+
+from collections.abc import Iterable
+
+from brightrun.formats.personal_data import find_personal_data
+from brightrun.formats.secrets import Found, find_secrets
+
+MASK = "•"
+
+
+def find_sensitive(text: str) -> list[Found]:
+    """Secrets and personal data, in order."""
+    return sorted((*find_secrets(text), *find_personal_data(text)), key=lambda one: one.start)
+
+
+def mask(text: str, found: Iterable[Found] | None = None) -> str:
+    """The text with every letter and digit of what is found in it replaced by `•`, but the few that may be shown.
+    found: where that is known already."""
+    for one in find_sensitive(text) if found is None else found:
+        first, last = one.start + one.keep_start, one.end - one.keep_end
+        hidden = "".join(MASK if c.isalnum() or one.keep_end == 0 else c for c in text[first:last])
+        text = text[:first] + hidden + text[last:]
+    return text
+
+
+def around(text: str, position: int, *, before: int = 60, after: int = 90, margin: int = 400) -> str:
+    """What stands around a position, masked. A secret that the window cuts is recognised by looking `margin`
+    characters further."""
+    low = max(0, position - before - margin)
+    shown = mask(text[low : position + after + margin])
+    start = max(0, position - before)
+    return ("…" if start else "") + shown[start - low : position - low + after]

@@ -1,0 +1,110 @@
+"""From a message of a normalised record back to the field of the file that it was read from.
+
+Only needed for what is reported, so it is found then, by looking for the text in the object itself: that holds for
+every spelling of every format.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from brightrun.formats.reading import join_path
+from brightrun.formats.records import Message, Record
+from brightrun.validation.checks import Reread
+
+Side = Literal["messages", "chosen", "rejected"]
+
+_STEP = re.compile(r"[^.\[\]]+|\[\d+\]")
+_MAX_DEPTH = 12
+
+
+class Places:
+    """Knows the object that the records being looked at were read from. The validator says which one that is."""
+
+    def __init__(self) -> None:
+        self._value: object = None
+        self._prefix = ""
+        self._format: str | None = None
+
+    def enter(self, value: object, prefix: str, format: str | None) -> None:  # noqa: A002
+        """value: the object, None where it was read the fast way. prefix: of the object's own path."""
+        self._value, self._prefix, self._format = value, prefix, format
+
+    def path(self, record: Record, number: int, side: Side = "messages", part: str = "") -> str:
+        """The field within the record that holds a message; empty where that cannot be told. part: of the text, which
+        the field must hold where a message was put together from several."""
+        messages = getattr(record, side) or ()
+        if self._value is None:
+            return _plain_path(record, number, self._format) if side == "messages" else ""
+        return _find(self._below(record), messages, number, part or messages[number].content)
+
+    def path_again(self, reread: Reread | None, line: int, byte_offset: int, number: int, side: Side) -> str:
+        """The same when the file is over, from the file where it can be read again. While it is, the validator says
+        what is read, as it did before."""
+        record = None if reread is None else reread(line, byte_offset)
+        if record is not None and number < len(getattr(record, side) or ()):
+            return self.path(record, number, side)
+        return _plain_path(None, number, self._format) if side == "messages" else ""
+
+    def _below(self, record: Record) -> object:
+        """The part of the object that is the record's own."""
+        value, path = self._value, record.path.removeprefix(self._prefix)
+        for step in _STEP.findall(path):
+            if step.startswith("[") and isinstance(value, list) and int(step[1:-1]) < len(value):
+                value = value[int(step[1:-1])]
+            elif isinstance(value, dict):
+                value = value.get(step)
+        return value
+
+
+def _find(value: object, messages: Any, number: int, part: str) -> str:
+    """A field with exactly this text, of several the one in the same order; else the first that holds the part."""
+    text = messages[number].content
+    order = sum(message.content == text for message in messages[:number])
+    holding, same = "", list[str]()
+    for path, found in _texts(value, ""):
+        if found == text:
+            same.append(path)
+        elif not holding and part in found:
+            holding = path
+    return same[min(order, len(same) - 1)] if same else holding
+
+
+def _texts(value: object, path: str, depth: int = 0) -> Iterator[tuple[str, str]]:
+    if isinstance(value, str):
+        yield path, value
+    elif depth < _MAX_DEPTH:
+        if isinstance(value, dict):
+            entries: dict[str, Any] = value
+            for key, entry in entries.items():
+                yield from _texts(entry, join_path(path, str(key)), depth + 1)
+        elif isinstance(value, list):
+            for number, entry in enumerate(value):
+                yield from _texts(entry, f"{path}[{number}]", depth + 1)
+
+
+def _plain_path(record: Record | None, number: int, format: str | None) -> str:  # noqa: A002
+    """In a line of a format that has one spelling, as a row that was read the fast way. record: None for an answer."""
+    match format:
+        case "openai_messages":
+            return f"messages[{number}].content"
+        case "brightrun_lora_v3":
+            return f"turns[{number}].content"
+        case "brightrun_lora_v4" if record is None:
+            return "target_response"
+        case "brightrun_lora_v4" if record is not None:
+            last = len(record.messages) - 1
+            named = {0: "system_prompt", last - 1: "current_user_input", last: "target_response"}
+            return named.get(number, f"conversation_history[{number - 1}].content")
+        case _:
+            return ""
+
+
+def trained_replies(record: Record) -> Iterator[tuple[Side, int, Message]]:
+    """The answers that a model would learn to give: not those before them, not the rejected, not the unwanted."""
+    if record.kind == "kto" and not record.label:
+        return
+    side: Side = "messages" if record.chosen is None else "chosen"
+    for number, message in enumerate(record.messages if record.chosen is None else record.chosen):
+        if message.role == "assistant" and (message.trained or side == "chosen"):
+            yield side, number, message
