@@ -47,6 +47,19 @@ def validation_codes() -> str:
     return render_catalogue()
 
 
+def thresholds() -> str:
+    from brightrun.validation.thresholds import render_thresholds
+
+    lines = [
+        NOTE + "# Thresholds of the content checks\n",
+        "From when on a check speaks ([what each looks for](content-checks.md)). `brightrun validate --threshold",
+        "name=value` sets one for a run, `BRIGHTRUN_VALIDATION_THRESHOLDS` (comma-separated) for the platform; the",
+        "report names those that were applied.\n",
+        *render_thresholds(),
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def permissions() -> str:
     from brightrun.accounts.roles import PERMISSIONS, Permission, Role
 
@@ -95,6 +108,7 @@ DOCUMENTS = {
     "openapi.json": openapi,
     "settings.md": settings,
     "validation-codes.md": validation_codes,
+    "thresholds.md": thresholds,
     "roles.md": permissions,
     "hyperparameters.md": hyperparameters,
     "failures.md": failures,

@@ -138,6 +138,13 @@ class Settings(BaseSettings):
     stalled_worker_s: float = Field(default=30.0, description="A worker without heartbeat for this long is dead.")
     worker_heartbeat_s: float = Field(default=5.0, description="Heartbeat of a worker, seconds.")
 
+    # NoDecode: plain comma-separated lists, not JSON.
+    validation_thresholds: Annotated[list[str], NoDecode] = Field(
+        default_factory=list,
+        description="From when on the dataset checks speak, comma-separated `name=value` "
+        "(docs/reference/thresholds.md), for instance `near_duplicate_similarity=0.9,short_reply_characters=10`.",
+    )
+
     # --- training ---------------------------------------------------------------------------------------------------
     max_running_jobs: int = Field(default=1, ge=1, description="Training jobs run at once on this machine.")
     base_model_dir: Path | None = Field(
@@ -154,7 +161,6 @@ class Settings(BaseSettings):
     allow_hub: bool = Field(
         default=True, description="May a trainer download a base model that a user names by its hub id?"
     )
-    # NoDecode: a plain comma-separated list, not JSON.
     pickled_models: Annotated[list[str], NoDecode] = Field(
         default_factory=list,
         description="Base models, comma-separated, whose pickled weights (`.bin`) may be loaded, each by the name that "
@@ -177,7 +183,7 @@ class Settings(BaseSettings):
     )
     job_lease_s: float = Field(default=30.0, description="A supervisor must renew its lease on a job within this.")
 
-    @field_validator("pickled_models", mode="before")
+    @field_validator("pickled_models", "validation_thresholds", mode="before")
     @classmethod
     def _from_commas(cls, value: Any) -> Any:
         return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value

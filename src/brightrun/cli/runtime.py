@@ -18,6 +18,7 @@ from brightrun.logs import configure_logging
 from brightrun.platform import Platform, load_secret, secret_path
 from brightrun.settings import Settings, get_settings
 from brightrun.storage import open_store
+from brightrun.validation.thresholds import parse_thresholds
 
 if TYPE_CHECKING:
     from brightrun.db.embedded import EmbeddedPostgres
@@ -128,6 +129,10 @@ def role_url(settings: Settings, role: str) -> str:
 async def open_platform(settings: Settings, url: str, *, pool_size: int, name: str) -> AsyncIterator[Platform]:
     """A Platform on one role's connection pool, closed at the end."""
     secret = load_secret(settings)
+    try:
+        parse_thresholds(settings.validation_thresholds)
+    except ValueError as error:
+        raise ConfigurationError(f"these settings do not fit: BRIGHTRUN_VALIDATION_THRESHOLDS: {error}") from None
     public_url = (settings.public_url or f"http://{settings.host}:{settings.port}").rstrip("/")
     database = Database(url, pool_size=pool_size, application_name=f"brightrun {name}")
     store = await asyncio.to_thread(open_store, settings, public_url=public_url, secret=secret)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from brightrun.validation import MAX_ISSUES, Report, validate
 from brightrun.validation.limits import Limits, limits_of
+from brightrun.validation.thresholds import parse_thresholds
 
 if TYPE_CHECKING:
     from brightrun.validation.model_view import ModelView
@@ -68,6 +69,13 @@ def _parser() -> argparse.ArgumentParser:
     tokens.add_argument("--model", metavar="NAME", help="count tokens exactly, and render each row, as this base model")
     tokens.add_argument("--estimate-tokens", action="store_true", help="estimate tokens as words × 1.3")
     add("--max-length", type=_positive, metavar="N", help="with --model: name what N tokens a row would cut")
+    add(
+        "--threshold",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="from when on a check of content speaks; repeatable (docs/reference/thresholds.md)",
+    )
     issues = parser.add_mutually_exclusive_group()
     issues.add_argument("--all-issues", action="store_true", help=f"every issue, not the first {MAX_ISSUES:,}")
     issues.add_argument(
@@ -126,6 +134,7 @@ def _validate(file: Path, options: argparse.Namespace, limits: Limits, **further
         max_record_bytes=limits.max_record_bytes,
         max_issues=None if options.all_issues else MAX_ISSUES,
         estimate_tokens=options.estimate_tokens,
+        thresholds=parse_thresholds(options.threshold),
         **({} if view is None else view.arguments()),
         **further,
     )

@@ -30,6 +30,7 @@ from brightrun.platform import Platform
 from brightrun.queue import RunAgainError, TaskFailure, complete, stopping, task
 from brightrun.storage import Bucket
 from brightrun.storage.errors import ObjectNotFoundError
+from brightrun.validation.thresholds import parse_thresholds
 
 T = TypeVar("T")
 
@@ -163,7 +164,8 @@ async def _run(platform: Platform, dataset: Dataset, attempt: int) -> Outcome | 
         order = Order(settings, platform.public_url, platform.secret, subject, scratch)
         work = threads.submit(validate_apart, order, progress)
     else:
-        work = threads.submit(run_validation, platform.store, subject, progress, scratch)
+        thresholds = parse_thresholds(settings.validation_thresholds)
+        work = threads.submit(run_validation, platform.store, subject, progress, scratch, thresholds)
     return await _follow(platform, dataset, attempt, work, progress)
 
 

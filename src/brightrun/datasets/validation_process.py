@@ -29,6 +29,7 @@ from brightrun.errors import BrightRunError
 from brightrun.settings import Settings
 from brightrun.storage import open_store
 from brightrun.validation import ValidationCancelled
+from brightrun.validation.thresholds import parse_thresholds
 
 _NICE = 10
 _LOOK_EVERY_S = 0.2
@@ -74,8 +75,8 @@ def validate_apart(order: Order, progress: Progress) -> Outcome:
         tempfile.TemporaryDirectory(prefix="validation-", dir=order.scratch) as scratch,
         _child() as (child, connection),
     ):
-        connection.send(replace(order, scratch=Path(scratch)))
         try:
+            connection.send(replace(order, scratch=Path(scratch)))  # it may be dead by now
             while True:
                 while not connection.poll(_LOOK_EVERY_S):
                     if progress.cancelled.is_set():
@@ -147,7 +148,13 @@ def main(descriptor: int) -> None:
     progress = _Reporting(connection)
     try:
         store = open_store(order.settings, public_url=order.public_url, secret=order.secret)
-        answer: Any = run_validation(store, order.subject, progress, order.scratch)
+        answer: Any = run_validation(
+            store,
+            order.subject,
+            progress,
+            order.scratch,
+            parse_thresholds(order.settings.validation_thresholds),
+        )
     except MemoryError:
         answer = ValidatorMemoryError(
             "The check ran out of memory. Free some on the worker's machine, or give it more; then validate again."

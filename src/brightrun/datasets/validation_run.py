@@ -21,6 +21,8 @@ from brightrun.errors import BrightRunError, StorageFullError
 from brightrun.ids import uuid7
 from brightrun.storage import Bucket, ObjectStore, object_path
 from brightrun.validation import Report, validate
+from brightrun.validation.spill import NO_ROOM_TO_COMPARE
+from brightrun.validation.thresholds import Thresholds
 
 ISSUES_KIND = "dataset-issues"
 """Second part of the path of a complete issue list: `<workspace>/dataset-issues/<dataset>/<attempt>.jsonl`; beside it
@@ -115,11 +117,14 @@ class Outcome:
         }
 
 
-def run_validation(store: ObjectStore, subject: Subject, progress: Progress, scratch: Path) -> Outcome:
+def run_validation(
+    store: ObjectStore, subject: Subject, progress: Progress, scratch: Path, thresholds: Thresholds | None = None
+) -> Outcome:
     """Read the stored file once: hash, validate, keep every issue.
 
-    scratch: a local folder for the issue list until it is stored. Raises ValidationCancelled, ObjectNotFoundError,
-    StorageFullError, UnavailableError, UnreadableError.
+    scratch: a local folder for the issue list until it is stored. thresholds: of the content checks.
+
+    Raises ValidationCancelled, ObjectNotFoundError, StorageFullError, UnavailableError, UnreadableError.
     """
     known = store.head(subject.bucket, subject.path)
     view = subject.counting.view(known.sha256, subject.declared_format) if subject.counting is not None else None
@@ -139,6 +144,7 @@ def run_validation(store: ObjectStore, subject: Subject, progress: Progress, scr
                 progress=lambda bytes_read: setattr(progress, "bytes_read", bytes_read),
                 cancelled=progress.cancelled.is_set,
                 record_checks=[places, *counted.pop("record_checks", ())],
+                thresholds=thresholds,
                 reopen=lambda: cast("BinaryIO", store.open_read(subject.bucket, subject.path)),
                 **counted,
             )
@@ -171,9 +177,12 @@ def _room_for(issues: IssueListWriter) -> Iterator[None]:
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
+        compared = (error.strerror or "").startswith(NO_ROOM_TO_COMPARE)
         raise StorageFullError(
-            f"The disk is full: the list of issues could not be kept after {issues.count:,} issues. Free some space in "
-            f"{issues.jsonl.parent} and validate the dataset again.",
+            f"The disk is full: {error.strerror}. Free some space there and validate the dataset again."
+            if compared
+            else f"The disk is full: the list of issues could not be kept after {issues.count:,} issues. Free some "
+            f"space in {issues.jsonl.parent} and validate the dataset again.",
             code="disk_full",
         ) from error
 

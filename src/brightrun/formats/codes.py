@@ -22,7 +22,7 @@ class Code(msgspec.Struct, frozen=True):
     fixable: bool = False
 
 
-_FILE, _TEXT, _SHAPE, _CHAT, _MODEL, _CONTENT, _COUNTS, _REPLIES, _SENSITIVE = (
+_FILE, _TEXT, _SHAPE, _CHAT, _MODEL, _CONTENT, _COUNTS, _COMPARED, _REPLIES, _SENSITIVE = (
     "The file as a whole",
     "Lines and JSON",
     "Fields",
@@ -30,6 +30,7 @@ _FILE, _TEXT, _SHAPE, _CHAT, _MODEL, _CONTENT, _COUNTS, _REPLIES, _SENSITIVE = (
     "The chosen model",
     "The text",
     "Counts and identity",
+    "Conversations compared",
     "What the replies say",
     "Secrets and personal data",
 )
@@ -405,7 +406,7 @@ CODES: dict[str, Code] = {
         "Check that no turn was lost.",
     ),
     "near_duplicate": _warning(
-        _COUNTS,
+        _COMPARED,
         "Near-duplicate",
         "Two conversations say nearly the same: the share of word triples that they have in common is given, and was "
         "computed from the texts themselves. What stands there is learned twice as hard.",
@@ -413,7 +414,7 @@ CODES: dict[str, Code] = {
         "the same side.",
     ),
     "held_out_duplicate": _warning(
-        _COUNTS,
+        _COMPARED,
         "Held-out conversation also in training",
         "A conversation that is kept for the test has an exact or near-duplicate among those that are trained on. The "
         "test would measure memory, not skill.",

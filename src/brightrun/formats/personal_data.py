@@ -7,7 +7,6 @@ What documentation reserves for examples (example.com, 555-0100) is nobody's, an
 import re
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import NamedTuple
 
 from brightrun.formats.secrets import Found
 
@@ -30,7 +29,7 @@ _NOBODY = re.compile(
 
 # A run of digits in groups: what every number below looks like.
 _NUMBER = re.compile(r"(?<![\w.,$€£#/=%@&+-])(?:\+|\()?\d(?:[ .()/-]{0,2}\d){7,21}(?![\w]|[.,/-]\d|%)")
-_IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?:[ -]?[A-Z0-9]{2,4}){3,8}(?:[ -]?[A-Z0-9]{1,3})?\b")
+_IBAN = re.compile(r"[A-Z]{2}\d{2}(?:[ -]?[A-Z0-9]{2,4}){3,8}(?:[ -]?[A-Z0-9]{1,3})?\b")
 # Country and length (the registry of SWIFT).
 _IBANS = """
 AD:24 AE:23 AL:28 AT:20 AZ:28 BA:20 BE:16 BG:22 BH:22 BR:29 BY:28 CH:21 CR:22 CY:28 CZ:24 DE:22 DK:18 DO:28
@@ -66,23 +65,14 @@ _PHONE_WORDS = re.compile(
 _FREE_OF_CHARGE = frozenset({"800", "822", "833", "844", "855", "866", "877", "880", "888", "900"})
 
 
-class _Number(NamedTuple):
-    text: str
-    start: int
-    digits: str
-
-
 def find_personal_data(text: str) -> list[Found]:
     """Every piece of personal data in a text, in order."""
     found = list(_emails(text)) if "@" in text else []
-    if numbers := [_Number(match.group(), match.start(), "") for match in _NUMBER.finditer(text)]:
-        ibans = list(_ibans(text))
-        found += ibans
-        for number in numbers:
-            if not any(iban.start < number.start + len(number.text) and number.start < iban.end for iban in ibans):
-                found += _number(text, number)
-    elif "IBAN" in text:
-        found += _ibans(text)
+    ibans = list(_ibans(text))
+    found += ibans
+    for match in _NUMBER.finditer(text):
+        if not any(iban.start < match.end() and match.start() < iban.end for iban in ibans):
+            found += _number(text, match.group(), match.start())
     found.sort(key=lambda one: one.start)
     return found
 
@@ -96,8 +86,12 @@ def _emails(text: str) -> Iterator[Found]:
 
 def _ibans(text: str) -> Iterator[Found]:
     for match in _IBAN.finditer(text):
-        country = match.group()[:2]
-        if (length := _IBAN_LENGTHS.get(country, 0)) and (end := _end_of(match.group(), length)):
+        country, before = match.group()[:2], text[match.start() - 1 : match.start()]
+        if (
+            not before.isalnum()
+            and (length := _IBAN_LENGTHS.get(country, 0))
+            and (end := _end_of(match.group(), length))
+        ):
             letters = re.sub(r"[ -]", "", match.group()[:end])
             if int("".join(str(int(c, 36)) for c in letters[4:] + letters[:4])) % 97 == 1 and len(set(letters[4:])) > 3:
                 yield Found(IBAN, match.start(), match.start() + end, 4, 2)
@@ -112,8 +106,7 @@ def _end_of(written: str, length: int) -> int:
     return 0
 
 
-def _number(text: str, number: _Number) -> Iterator[Found]:
-    written, start = number.text, number.start
+def _number(text: str, written: str, start: int) -> Iterator[Found]:
     digits = re.sub(r"\D", "", written)
     if match := _SSN.fullmatch(written):
         if written not in _KNOWN_SSN and text[start - 1 : start] not in ("-", "+"):

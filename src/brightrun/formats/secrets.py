@@ -54,7 +54,8 @@ _MARKED = (
     _marked(
         "a private key",
         "PRIVATE KEY",
-        r"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----[\s\\n]+[A-Za-z0-9+/=\s\\:,-]{40,}"
+        r"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----[\s\\n]+(?:[A-Za-z-]+: [^\n]{0,200}\n){0,5}"
+        r"[A-Za-z0-9+/=\s\\]{40,}"
         r"(?:-----END (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----)?",
     ),
 )

@@ -14,16 +14,12 @@ from brightrun.formats.v4 import read_pair
 
 
 class Rereader:
-    """`(line, byte_offset)` to a record. opens: gives the same bytes again, as a stream that can seek.
-
-    value: the object that was read last.
-    """
+    """`(line, byte_offset)` to a record. opens: gives the same bytes again, as a stream that can seek."""
 
     def __init__(self, opens: Callable[[], BinaryIO], detection: Detection, max_record_bytes: int) -> None:
         self._opens, self._detection, self._limit = opens, detection, max_record_bytes
         self._stream: BinaryIO | None = None
         self._object = ObjectReader(max_record_bytes, False)
-        self.value: object = None
 
     def __call__(self, line: int, byte_offset: int) -> Record | None:
         """The record there; None where there is none, or several in one object. Raises OSError."""
@@ -45,7 +41,6 @@ class Rereader:
             self._object.read_with(reading, data, len(data), read, pairs.texts)
         else:
             self._object.read(reading, data, len(data), entry)
-        self.value = reading.value
         return reading.records[0] if len(reading.records) == 1 else None
 
     def close(self) -> None:

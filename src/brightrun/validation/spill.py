@@ -5,6 +5,7 @@ import tempfile
 from typing import BinaryIO, cast
 
 SPILL_BYTES = 64 << 20
+NO_ROOM_TO_COMPARE = "No room in"
 
 
 class Spill:
@@ -27,7 +28,7 @@ class Spill:
                 self._at_end = True
             self._file.write(data)
         except OSError as error:
-            raise _no_room(error) from error
+            raise no_room(error) from error
         self.size += len(data)
         return start
 
@@ -38,15 +39,16 @@ class Spill:
             self._file.seek(start)
             return self._file.read(length)
         except OSError as error:  # what was buffered is written first
-            raise _no_room(error) from error
+            raise no_room(error) from error
 
     def close(self) -> None:
         """Forget everything."""
         self._file.close()
 
 
-def _no_room(error: OSError) -> OSError:
+def no_room(error: OSError) -> OSError:
+    """The same error, saying what the room is wanted for where there is none."""
     if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return error
     where = tempfile.gettempdir()
-    return OSError(error.errno, f"No room in {where} for the temporary file with which records are compared")
+    return OSError(error.errno, f"{NO_ROOM_TO_COMPARE} {where}, where records are compared in a temporary file")

@@ -15,7 +15,7 @@ from brightrun.formats.reader import RecordReader, Source
 from brightrun.formats.reading import Reading, join_path
 from brightrun.formats.records import Record
 from brightrun.formats.typed import CleanRun
-from brightrun.validation.checks import Checks, ComparingCheck, RecordCheck, Remark, Reread
+from brightrun.validation.checks import Checks, ComparingCheck, RecordCheck, Remark
 from brightrun.validation.content.places import Places
 from brightrun.validation.duplicates import Duplicates
 from brightrun.validation.levels import checks_of, looked_for
@@ -200,23 +200,14 @@ class _Run:
         detection = self._reader.detection
         if detection is None or not self._comparing_checks:
             return
-        rereader = None if opens is None else Rereader(opens, detection, max_record_bytes)
-        self._places.enter(None, "", self._format)
-
-        def again(line: int, byte_offset: int) -> Record | None:
-            assert rereader is not None
-            record = rereader(line, byte_offset)
-            self._places.enter(rereader.value, "", self._format)
-            return record
-
-        reread: Reread | None = None if rereader is None else again
+        reread = None if opens is None else Rereader(opens, detection, max_record_bytes)
         try:
             for check in self._comparing_checks:
                 for line, offset, path, remark in check.finish(reread):
                     self._hand_on([_issue(remark, line, offset, path)])
         finally:
-            if rereader is not None:
-                rereader.close()
+            if reread is not None:
+                reread.close()
 
     @property
     def _format(self) -> str | None:

@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 from brightrun.formats.reading import join_path
 from brightrun.formats.records import Message, Record
-from brightrun.validation.checks import Reread
 
 Side = Literal["messages", "chosen", "rejected"]
 
@@ -37,14 +36,6 @@ class Places:
         if self._value is None:
             return _plain_path(record, number, self._format) if side == "messages" else ""
         return _find(self._below(record), messages, number, part or messages[number].content)
-
-    def path_again(self, reread: Reread | None, line: int, byte_offset: int, number: int, side: Side) -> str:
-        """The same when the file is over, from the file where it can be read again. While it is, the validator says
-        what is read, as it did before."""
-        record = None if reread is None else reread(line, byte_offset)
-        if record is not None and number < len(getattr(record, side) or ()):
-            return self.path(record, number, side)
-        return _plain_path(None, number, self._format) if side == "messages" else ""
 
     def _below(self, record: Record) -> object:
         """The part of the object that is the record's own."""
@@ -83,16 +74,14 @@ def _texts(value: object, path: str, depth: int = 0) -> Iterator[tuple[str, str]
                 yield from _texts(entry, f"{path}[{number}]", depth + 1)
 
 
-def _plain_path(record: Record | None, number: int, format: str | None) -> str:  # noqa: A002
-    """In a line of a format that has one spelling, as a row that was read the fast way. record: None for an answer."""
+def _plain_path(record: Record, number: int, format: str | None) -> str:  # noqa: A002
+    """Of a row that was read the fast way, which has one spelling only."""
     match format:
         case "openai_messages":
             return f"messages[{number}].content"
         case "brightrun_lora_v3":
             return f"turns[{number}].content"
-        case "brightrun_lora_v4" if record is None:
-            return "target_response"
-        case "brightrun_lora_v4" if record is not None:
+        case "brightrun_lora_v4":
             last = len(record.messages) - 1
             named = {0: "system_prompt", last - 1: "current_user_input", last: "target_response"}
             return named.get(number, f"conversation_history[{number - 1}].content")

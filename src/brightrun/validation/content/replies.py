@@ -12,31 +12,30 @@ from brightrun.formats.masking import mask
 from brightrun.formats.records import Record
 from brightrun.validation.checks import LateRemark, Remark, Reread
 from brightrun.validation.content.languages import LANGUAGES, language_of
-from brightrun.validation.content.places import Places, Side, trained_replies
+from brightrun.validation.content.places import Places, trained_replies
 from brightrun.validation.near_duplicates import percent
 from brightrun.validation.spill import Spill
 from brightrun.validation.thresholds import Thresholds
 
-_ROW = struct.Struct("<QQIqBBHH")
+_ROW = struct.Struct("<QQIqBHH")
 _READ = 1 << 16
 _LANGUAGE_NUMBER = {name: number for number, name in enumerate(LANGUAGES)}
-_SIDES: tuple[Side, ...] = ("messages", "chosen", "rejected")
 _COUNTED_LENGTHS = 1 << 16
 _TOP_OPENINGS = 256
 _NAMED_LINES = 8
 
 
 class _Reply(NamedTuple):
-    """One answer. number, side: of its message. opening: hash of its first words; 0 where it has fewer."""
+    """One answer. opening: hash of its first words; 0 where it has fewer. path: of its record. field: within the
+    record, where it was likely to be wanted when the answer was seen."""
 
     line: int
     byte_offset: int
     length: int
     opening: int
     language: int
-    side: int
-    number: int
     path: str
+    field: str
 
 
 _Judge = Callable[[_Reply], tuple[str, str] | None]
@@ -67,10 +66,17 @@ class Replies:
             language = _LANGUAGE_NUMBER[language_of(text, limits.language_letters)] if self._languages else 0
             self._spoken[language] += 1
             opening = self._openings.add(_opening(text, limits.repeated_opening_words))
-            path = record.path.encode()
-            row = (record.line, record.byte_offset, min(len(text), 0xFFFFFFFF), opening, language)
-            place = (_SIDES.index(side), min(number, 0xFFFF), len(path))
-            self._rows.append(_ROW.pack(*row, *place) + path)
+            field = self._places.path(record, number, side) if self._may_be_odd(len(text), language) else ""
+            path, within = record.path.encode(), field.encode("utf-8", "replace")[:0xFFFF]
+            numbers = (record.line, record.byte_offset, min(len(text), 0xFFFFFFFF), opening, language)
+            self._rows.append(_ROW.pack(*numbers, len(path), len(within)) + path + within)
+
+    def _may_be_odd(self, length: int, language: int) -> bool:
+        """Whether a reply may be named in the end: where it stands is worth finding out."""
+        limits = self._limits
+        if length <= limits.short_reply_characters or length >= limits.long_reply_characters:
+            return True
+        return LANGUAGES[language] is not None and self._spoken.most_common(1)[0][0] != language
 
     def finish(self, reread: Reread | None) -> Iterable[LateRemark]:
         """One remark for an opening, one for a reply of odd length or language, one for a second language."""
@@ -81,7 +87,9 @@ class Replies:
             for reply in self._all() if lengths or languages else ():
                 for judge in (*lengths, *languages):
                     if (said := judge(reply)) is not None:
-                        yield self._late(reply, *said, reread)
+                        code, message = said
+                        remark = Remark(code, reply.field, message)
+                        yield LateRemark(reply.line, reply.byte_offset, reply.path, remark)
         finally:
             self.close()
 
@@ -97,11 +105,12 @@ class Replies:
             start += len(block)
             held, position = held + block, 0
             while position + _ROW.size <= len(held):
-                *values, path = _ROW.unpack_from(held, position)
-                end = position + _ROW.size + path
-                if end > len(held):
+                *numbers, path, field = _ROW.unpack_from(held, position)
+                middle = position + _ROW.size + path
+                if (end := middle + field) > len(held):
                     break
-                yield _Reply._make((*values, held[position + _ROW.size : end].decode()))
+                names = (held[position + _ROW.size : middle].decode(), held[middle:end].decode("utf-8", "replace"))
+                yield _Reply._make((*numbers, *names))
                 position = end
             held = held[position:]
 
@@ -168,10 +177,6 @@ class Replies:
             return "other_language", f"The reply is in {name}; {most}."
 
         return [judge]
-
-    def _late(self, reply: _Reply, code: str, message: str, reread: Reread | None) -> LateRemark:
-        path = self._places.path_again(reread, reply.line, reply.byte_offset, reply.number, _SIDES[reply.side])
-        return LateRemark(reply.line, reply.byte_offset, reply.path, Remark(code, path, message))
 
 
 class _Commonest:
