@@ -195,7 +195,7 @@ def test_languages_are_told_by_script_and_small_words(language: str) -> None:
         "Paris, Berlin, London, Madrid, Rome, Vienna, Lisbon, Dublin",
         "12 + 30 = 42, 42 * 2 = 84 so y(3) = i + e - a o a e i",
         "SELECT * FROM users WHERE id = 3 ORDER BY name LIMIT 10 OFFSET 3;",
-        "def f(x):\n    for i in range(10):\n        if x is not None and i in x:\n            return (i, x)\n    return None",
+        "def f(x):\n    for i in range(10):\n        if x is not None and i in x:\n            return (i, x)",
         "Yes, of course.",
         "",
     ],
@@ -230,7 +230,7 @@ def test_levels_look_for_what_they_name() -> None:
     assert costly <= set(default.checks_skipped)
     assert cheap | costly <= set(full.checks_run)
     assert structure.thresholds == {}
-    assert set(default.thresholds) == set(MEANINGS) == {field for field in Thresholds.__struct_fields__}
+    assert set(default.thresholds) == set(MEANINGS) == set(Thresholds.__struct_fields__)
 
 
 def test_thresholds_are_read_and_refused_by_name() -> None:

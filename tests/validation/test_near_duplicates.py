@@ -220,14 +220,19 @@ def test_held_out_conversations_that_training_sees_are_named() -> None:
 def test_nothing_is_left_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     data = as_lines([one for one, _ in planted(600, 60)])
-    small = Thresholds(comparing_memory_bytes=1 << 20)
+    small = 1 << 16
     kept = validate(io.BytesIO(data), checks="full")
-    spilled = validate(io.BytesIO(data), checks="full", thresholds=small)
+    spilled = validate(io.BytesIO(data), checks="full", compare_memory_bytes=small)
     assert spilled.by_code == kept.by_code
     assert spilled.by_code["near_duplicate"] > 30
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(ValidationCancelled):
-        validate(io.BytesIO(data), checks="full", thresholds=small, cancelled=iter([False] * 3 + [True] * 99).__next__)
+        validate(
+            io.BytesIO(data),
+            checks="full",
+            compare_memory_bytes=small,
+            cancelled=iter([False] * 3 + [True] * 99).__next__,
+        )
     assert list(tmp_path.iterdir()) == []
 
 

@@ -132,6 +132,7 @@ def _validate(file: Path, options: argparse.Namespace, limits: Limits, **further
         format=options.format,
         checks=options.checks,
         max_record_bytes=limits.max_record_bytes,
+        compare_memory_bytes=limits.compare_memory_bytes,
         max_issues=None if options.all_issues else MAX_ISSUES,
         estimate_tokens=options.estimate_tokens,
         thresholds=parse_thresholds(options.threshold),

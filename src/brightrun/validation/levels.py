@@ -9,6 +9,7 @@ from brightrun.validation.content.refusals import Refusals
 from brightrun.validation.content.replies import Replies
 from brightrun.validation.content.sensitive import SensitiveTexts
 from brightrun.validation.near_duplicates import NearDuplicates
+from brightrun.validation.spill import SPILL_BYTES
 from brightrun.validation.thresholds import Thresholds
 
 # Names of checks as a report shows them in `checks_run` and `checks_skipped`.
@@ -55,13 +56,14 @@ def checks_of(
     thresholds: Thresholds,
     *,
     heldout: Collection[str] | None = None,
+    memory_bytes: int = SPILL_BYTES,
     on_step: Callable[[], None] | None = None,
 ) -> LevelChecks:
     """New checks, with empty memories, for one run at this level.
 
     places: told by the validator what is being read. heldout: ids of conversations kept from training; without them
-    `split_leakage` is not looked for. on_step: called now and then while records are compared; what it raises
-    ends that.
+    `split_leakage` is not looked for. memory_bytes: what may be put aside in memory before temporary files are used.
+    on_step: called now and then while records are compared; what it raises ends that.
     """
     match level:
         case "structure":
@@ -69,18 +71,23 @@ def checks_of(
         case "default":
             return LevelChecks(
                 (Refusals(places), SensitiveTexts(("secrets",), places)),
-                (Replies(("repeated_openings", "reply_lengths"), thresholds, places),),
+                (Replies(("repeated_openings", "reply_lengths"), thresholds, places, memory_bytes // 4),),
             )
         case "full":
             near = NearDuplicates(
                 thresholds.near_duplicate_similarity,
-                spill_bytes=thresholds.comparing_memory_bytes * 3 // 4,
+                spill_bytes=memory_bytes * 3 // 4,
                 heldout=heldout,
                 on_step=on_step,
             )
             return LevelChecks(
                 (Refusals(places), SensitiveTexts(("secrets", "personal_data"), places)),
-                (Replies(("repeated_openings", "reply_lengths", "language_mix"), thresholds, places), near),
+                (
+                    Replies(
+                        ("repeated_openings", "reply_lengths", "language_mix"), thresholds, places, memory_bytes // 4
+                    ),
+                    near,
+                ),
             )
 
 
@@ -93,4 +100,5 @@ def looked_for(
         own = (name for check in used for name in check.names)
         run = tuple(dict.fromkeys((*STRUCTURE_CHECKS, *(() if level == "structure" else DUPLICATE_CHECKS), *own)))
     everything = (*STRUCTURE_CHECKS, *DUPLICATE_CHECKS, *CONTENT_CHECKS, *MODEL_CHECKS)
+    run = (*(name for name in everything if name in run), *(name for name in run if name not in everything))
     return list(run), [name for name in everything if name not in run]

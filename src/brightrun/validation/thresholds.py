@@ -6,8 +6,6 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from brightrun.validation.spill import SPILL_BYTES
-
 Share = Annotated[float, Meta(ge=0, le=1)]
 Count = Annotated[int, Meta(ge=1)]
 
@@ -26,7 +24,6 @@ class Thresholds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     length_replies: Count = 20
     language_letters: Count = 40
     language_share: Share = 0.1
-    comparing_memory_bytes: Annotated[int, Meta(ge=1 << 20)] = SPILL_BYTES
 
 
 # name: (unit, meaning)
@@ -47,10 +44,6 @@ MEANINGS: dict[str, tuple[str, str]] = {
     "language_share": (
         "share of replies",
         "Replies in a language with a smaller share are strays, each named; one with more is named once.",
-    ),
-    "comparing_memory_bytes": (
-        "bytes",
-        "What checks that compare records keep in memory before they go on in a temporary file.",
     ),
 }
 

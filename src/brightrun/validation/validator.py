@@ -22,6 +22,7 @@ from brightrun.validation.levels import checks_of, looked_for
 from brightrun.validation.readiness import lengths_of, readiness
 from brightrun.validation.report import ESTIMATE, IssueLog, Report
 from brightrun.validation.reread import Rereader
+from brightrun.validation.spill import SPILL_BYTES
 from brightrun.validation.spool import IssueSpool
 from brightrun.validation.statistics import CountTokens, Statistics, WordEstimate
 from brightrun.validation.survey import Survey
@@ -52,6 +53,7 @@ def validate(
     comparing_checks: Sequence[ComparingCheck] = (),
     thresholds: Thresholds | None = None,
     heldout: Collection[str] | None = None,
+    compare_memory_bytes: int = SPILL_BYTES,
     reopen: Callable[[], BinaryIO] | None = None,
 ) -> Report:
     """Check a training file and add it up.
@@ -62,7 +64,8 @@ def validate(
     progress: called with the bytes read. cancelled: asked after every block. count_tokens with its label tokens_source
     (`exact:<model>`): exact counts; without it, estimate_tokens: words × 1.3. record_checks, comparing_checks: run
     beside those of the level (those that need a model, for instance). thresholds: from when on the checks of the level
-    speak. heldout: ids of the conversations that are kept from training, for `full` to find their duplicates. reopen:
+    speak. heldout: ids of the conversations that are kept from training, for `full` to find their duplicates.
+    compare_memory_bytes: what checks that compare records keep in memory before temporary files are used. reopen:
     gives the bytes of a source that is a stream once more, from the beginning and able to seek, for checks that look at
     records again.
 
@@ -84,7 +87,14 @@ def validate(
     counter = count_tokens or (WordEstimate.count if estimate_tokens else None)
     reader = RecordReader(source, format, max_record_bytes=max_record_bytes, texts=True, on_bytes=on_bytes)
     thresholds, places = thresholds or Thresholds(), Places()
-    level = checks_of(checks, places, thresholds, heldout=heldout, on_step=lambda: on_bytes(reader.bytes_read))
+    level = checks_of(
+        checks,
+        places,
+        thresholds,
+        heldout=heldout,
+        memory_bytes=compare_memory_bytes,
+        on_step=lambda: on_bytes(reader.bytes_read),
+    )
     survey = None if checks == "structure" else Survey()
     run = _Run(
         reader,

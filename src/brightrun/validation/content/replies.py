@@ -42,13 +42,14 @@ _Judge = Callable[[_Reply], tuple[str, str] | None]
 
 
 class Replies:
-    """names: those of `repeated_openings`, `reply_lengths` and `language_mix` that are wanted."""
+    """names: those of `repeated_openings`, `reply_lengths` and `language_mix` that are wanted. memory_bytes: what is
+    kept in memory before a temporary file is used."""
 
-    def __init__(self, names: tuple[str, ...], thresholds: Thresholds, places: Places) -> None:
+    def __init__(self, names: tuple[str, ...], thresholds: Thresholds, places: Places, memory_bytes: int) -> None:
         self.names = names
         self._limits, self._places = thresholds, places
         self._languages = "language_mix" in names
-        self._rows = Spill(thresholds.comparing_memory_bytes // 4)
+        self._rows = Spill(memory_bytes)
         self._count = 0
         self._lengths = Counter[int]()
         self._spoken = Counter[int]()
