@@ -19,6 +19,7 @@ from brightrun.costs import api as costs_api
 from brightrun.costs import pages as costs_pages
 from brightrun.datasets import api as datasets_api
 from brightrun.datasets import mask_api, mask_pages
+from brightrun.datasets import mend_pages as datasets_mend_pages
 from brightrun.datasets import pages as datasets_pages
 from brightrun.datasets import record_pages as datasets_record_pages
 from brightrun.db.migrate import head_revision
@@ -63,6 +64,7 @@ ROUTERS = (
     datasets_pages.router,
     mask_pages.router,
     datasets_record_pages.router,
+    datasets_mend_pages.router,
     notifications_pages.router,
     new_job_pages.router,
     training_pages.router,

@@ -9,7 +9,7 @@ from fastapi.responses import RedirectResponse
 from brightrun.accounts import repository as accounts
 from brightrun.accounts.context import PageCtx, RequestContext, page_needs
 from brightrun.accounts.roles import Permission
-from brightrun.datasets import dismissals, issues, presentation, service, uploads
+from brightrun.datasets import dismissals, issues, presentation, service, uploads, versions
 from brightrun.datasets.schemas import DatasetUpdate, IssueOut
 from brightrun.datasets.tables import Dataset, DatasetStatus
 from brightrun.errors import BrightRunError, InvalidInputError
@@ -179,6 +179,8 @@ async def detail_page(
         dataset=dataset,
         uploader=await _name_of(ctx, dataset),
         groups=groups,
+        mendable=versions.mendable_counts(dataset),
+        versions=await versions.versions_of(ctx.session, dataset),
         issues=found,
         issues_total=total,
         severity=severity,

@@ -246,7 +246,11 @@ async def _earlier(session: AsyncSession, principal: Principal, key: str, digest
 
 async def list_versions(session: AsyncSession, dataset_id: UUID) -> Sequence[Dataset]:
     """All versions of a dataset, itself among them, the first first; those in the trash, too."""
-    dataset = await get(session, dataset_id, deleted=True, large=False)
+    return await versions_of(session, await get(session, dataset_id, deleted=True, large=False))
+
+
+async def versions_of(session: AsyncSession, dataset: Dataset) -> Sequence[Dataset]:
+    """As `list_versions`, of a row at hand."""
     return await repository.versions(session, dataset.root_id or dataset.id)
 
 
