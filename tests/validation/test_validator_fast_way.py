@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from brightrun.formats import lean, lines, reader, typed
 from brightrun.formats.records import Record
-from brightrun.validation import Report, statistics, validate, validator
+from brightrun.validation import Report, run, statistics, validate
 from brightrun.validation.checks import Remark
 
 U, A = {"role": "user", "content": "Which clay?"}, {"role": "assistant", "content": "Stoneware."}
@@ -112,12 +112,12 @@ def reports(data: bytes, block: int, **options: Any) -> tuple[list[Report], int,
     fastest was closed; how many rows of whole blocks were only summed up where it was open."""
     taken: list[int] = []
     cleared: list[int] = []
-    run_class, add_cleared, clear = validator._Run, statistics.Statistics.add_cleared, reader.clear
+    run_class, add_cleared, clear = run.Run, statistics.Statistics.add_cleared, reader.clear
     take_run = run_class.take_run
 
-    def counting(self: Any, run: typed.CleanRun) -> None:
-        taken.append(len(run.rows))
-        take_run(self, run)
+    def counting(self: Any, rows: typed.CleanRun) -> None:
+        taken.append(len(rows.rows))
+        take_run(self, rows)
 
     def summing(self: Any, sums: lean.Cleared) -> None:
         cleared.append(sums.rows)
@@ -168,7 +168,7 @@ def test_checks_are_shown_the_same_records_both_ways(case: tuple[str, bytes], bl
     seen: list[list[Record]] = []
     for hurry in (True, False):
         keeper = Keeper()
-        with patch.object(lines, "BLOCK_BYTES", block), patch.object(validator._Run, "may_hurry", lambda self: hurry):  # noqa: B023
+        with patch.object(lines, "BLOCK_BYTES", block), patch.object(run.Run, "may_hurry", lambda self: hurry):  # noqa: B023
             validate(io.BytesIO(data), format=name, record_checks=[keeper])
         seen.append(keeper.records)
     assert seen[0] == seen[1]

@@ -83,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--repair", type=Path, metavar="OUT", help="write a copy with every mendable finding mended to OUT")
     add("--repair-log", type=Path, metavar="LOG", help="with --repair: write each change to LOG, as JSONL")
+    add("--workers", type=_positive, metavar="N", help="processes that read the file (default: as many as help)")
     add("--json", action="store_true", help="one JSON object on stdout, everything else on stderr")
     return parser
 
@@ -136,6 +137,7 @@ def _validate(file: Path, options: argparse.Namespace, limits: Limits, **further
         max_issues=None if options.all_issues else MAX_ISSUES,
         estimate_tokens=options.estimate_tokens,
         thresholds=parse_thresholds(options.threshold),
+        workers=options.workers,
         **({} if view is None else view.arguments()),
         **further,
     )

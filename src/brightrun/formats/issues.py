@@ -61,6 +61,11 @@ def make_issue(
     )
 
 
+def later(issue: Issue, lines: int) -> Issue:
+    """The same issue, so many lines further down."""
+    return msgspec.structs.replace(issue, line=issue.line + lines)
+
+
 def storable(text: str) -> str:
     """The text with NUL shown as ␀: databases and C programs take no NUL, and a report goes to both."""
     return text.replace("\x00", "␀")

@@ -1,5 +1,6 @@
 """Physical lines of a binary stream with their offsets, in bounded memory whatever the stream holds."""
 
+import io
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple
 
@@ -14,15 +15,15 @@ class ByteSource:
     """A binary stream that counts what is read from it, lets its beginning be looked at, and reports progress.
 
     on_bytes is called with the number of bytes read so far after every block; what it raises ends the reading, which
-    is how a caller cancels.
+    is how a caller cancels. begin: where the stream stands in the file, if not at its first byte.
     """
 
-    def __init__(self, stream: BinaryIO, on_bytes: Callable[[int], None] | None = None) -> None:
+    def __init__(self, stream: BinaryIO, on_bytes: Callable[[int], None] | None = None, *, begin: int = 0) -> None:
         self._stream = stream
         self._on_bytes = on_bytes
         self._ahead = b""
         self._ends_whole = True
-        self.bytes_read = self.line_ends = 0
+        self.bytes_read, self.line_ends = begin, 0
 
     @property
     def lines(self) -> int:
@@ -64,19 +65,34 @@ class ByteSource:
         return block
 
 
+class Stretch(io.RawIOBase):
+    """The next `size` bytes of a stream as a stream of their own."""
+
+    def __init__(self, stream: BinaryIO, size: int) -> None:
+        self._stream, self._left = stream, size
+
+    def read(self, size: int = -1) -> bytes:
+        """At most `size` bytes; empty at the stretch's end."""
+        data = self._stream.read(self._left if size < 0 else min(size, self._left))
+        self._left -= len(data)
+        return data
+
+
 class Block:
     """Whole physical lines.
 
     first_line: 1-based number of the first. offset: of the first byte of `data`, which ends with a line feed (the last
     block of a file may not). A line above the limit is a block of its own with `data` None and its `length` in bytes.
-    line_ends: line feeds in `data`; who finds their number by the way says so, else they are counted.
+    end_bytes: of the line end of such a line, which the length includes. line_ends: line feeds in `data`; who finds
+    their number by the way says so, else they are counted.
     """
 
-    __slots__ = ("_line_ends", "data", "first_line", "length", "offset")
+    __slots__ = ("_line_ends", "data", "end_bytes", "first_line", "length", "offset")
 
     def __init__(self, first_line: int, offset: int, data: bytes | None, length: int) -> None:
         self.first_line, self.offset, self.data, self.length = first_line, offset, data, length
         self._line_ends: int | None = 1 if data is None else None
+        self.end_bytes = 0
 
     @property
     def line_ends(self) -> int:
@@ -104,9 +120,9 @@ def iter_blocks(source: ByteSource, max_record_bytes: int = MAX_RECORD_BYTES) ->
             if size <= max_record_bytes + 2:
                 continue
             held.clear()
-            size, ended, rest = _skip_line(source, size)
+            size, ended, rest = _skip_line(source, size, block[-1:])
             whole = Block(source.line_ends + 1, offset, None, size)
-            whole.line_ends = int(ended)
+            whole.line_ends, whole.end_bytes = int(ended > 0), ended
             source.push_back(rest)
             size = 0
         yield whole
@@ -116,20 +132,22 @@ def iter_blocks(source: ByteSource, max_record_bytes: int = MAX_RECORD_BYTES) ->
         yield Block(source.line_ends + 1, offset, b"".join(held), size)
 
 
-def _skip_line(source: ByteSource, length: int) -> tuple[int, bool, bytes]:
-    """Read to the end of a line without keeping it: its length with the line feed, whether it has one, and what
-    follows in the block."""
+def _skip_line(source: ByteSource, length: int, last: bytes) -> tuple[int, int, bytes]:
+    """Read to the end of a line without keeping it: its length with the line end, the bytes of that (0 where the file
+    ends without one), and what follows in the block. last: byte before."""
     while block := source.read(count=False):
         end = block.find(b"\n") + 1
         if end:
-            return length + end, True, block[end:]
+            before = block[end - 2 : end - 1] or last
+            return length + end, 2 if before == b"\r" else 1, block[end:]
         length += len(block)
-    return length, False, b""
+        last = block[-1:]
+    return length, 0, b""
 
 
 class Line(NamedTuple):
     """number: 1-based. offset: of its first byte. data: without its line end; None when above the limit. length: of
-    the line in bytes, without its line end where it is known."""
+    the line in bytes, without its line end."""
 
     number: int
     offset: int
@@ -140,7 +158,7 @@ class Line(NamedTuple):
 def lines_of(block: Block, max_record_bytes: int = MAX_RECORD_BYTES) -> Iterator[Line]:
     """The lines of a block, blank ones included; a final carriage return belongs to the line end."""
     if block.data is None:
-        yield Line(block.first_line, block.offset, None, block.length)
+        yield Line(block.first_line, block.offset, None, block.length - block.end_bytes)
         return
     number, offset = block.first_line, block.offset
     pieces = block.data.split(b"\n")

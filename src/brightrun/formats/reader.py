@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple, cast
 
 from brightrun.formats.detect import HEAD_BYTES, Detection, detect
 from brightrun.formats.documents import Declared, Document
 from brightrun.formats.issues import Issue, make_issue
 from brightrun.formats.lean import Cleared, clear
-from brightrun.formats.lines import MAX_RECORD_BYTES, UTF8_BOM, Block, ByteSource, iter_blocks, lines_of
+from brightrun.formats.lines import MAX_RECORD_BYTES, UTF8_BOM, Block, ByteSource, Stretch, iter_blocks, lines_of
 from brightrun.formats.names import format_id
 from brightrun.formats.objects import ObjectReader
 from brightrun.formats.reading import Reading
@@ -53,6 +53,19 @@ def _flatten(reader: "RecordReader") -> Iterator[Record | Issue]:
         yield from reading.records
 
 
+class Totals(NamedTuple):
+    """What a reader counts. first_repeat: line and offset of the first pair in `history_repeats`."""
+
+    lines: int
+    bytes_read: int
+    objects: int
+    records: int
+    errors: int
+    null_targets: int
+    history_repeats: int
+    first_repeat: tuple[int, int]
+
+
 class RecordReader:
     """Reads one file once. When `readings()` is exhausted the counters hold for the whole file.
 
@@ -79,6 +92,7 @@ class RecordReader:
         self._records = self._errors = self._next_index = 0
         self._header: Declared | None = None
         self._document: Document | None = None
+        self._is_part = self._handed_over = False
 
     def readings(self) -> Iterator[Reading]:
         """One reading an object, and one each for what is said about the file as a whole (`is_record` False)."""
@@ -86,10 +100,18 @@ class RecordReader:
             assert isinstance(item, Reading)
             yield item
 
-    def items(self, may_hurry: Callable[[], bool], *, sums: bool = False) -> Iterator[Item]:
+    def items(
+        self,
+        may_hurry: Callable[[], bool],
+        *,
+        sums: bool = False,
+        hand_over: Callable[[Detection, int, int], Totals] | None = None,
+    ) -> Iterator[Item]:
         """Readings as above, and where the caller `may_hurry` runs of rows about which there is nothing to say.
 
-        sums: of blocks of such rows only what they amount to is wanted, which is faster still.
+        sums: of blocks of such rows only what they amount to is wanted, which is faster still. hand_over: called with
+        the detection, the offset of a line's first byte and the number of lines before it, as soon as the caller
+        may_hurry; reads the rest of a file of lines by other readers' `part`, and answers their totals.
         """
         with self._open() as stream:
             source = ByteSource(stream, self._on_bytes)
@@ -100,13 +122,54 @@ class RecordReader:
             if detection.bom:
                 source.skip(len(UTF8_BOM))
             if detection.format is not None:
-                yield from self._tally(self._objects(source, detection, FORMATS[detection.format], may_hurry, sums))
+                objects = self._objects(source, detection, FORMATS[detection.format], may_hurry, sums, hand_over)
+                yield from self._tally(objects)
             elif any(issue.code == "unknown_format" for issue in detection.issues):
                 yield from self._tally(self._first_fault(source, detection))
-            while source.read():
-                pass  # what could not be looked at still counts as lines and bytes; why it was not is said above
-            self.lines, self.bytes_read = source.lines, source.bytes_read
+            if not self._handed_over:
+                while source.read():
+                    pass  # what could not be looked at still counts as lines and bytes; why it was not is said above
+                self.lines, self.bytes_read = source.lines, source.bytes_read
             yield from self._tally(_about_file(self._closing(detection)))
+
+    def part(self, detection: Detection, start: int, end: int, *, sums: bool = False) -> Iterator[Item]:
+        """What stands between two bytes of a file of lines, of which other readers read the rest.
+
+        start: of a line. Offsets are the file's; lines and records are counted from the part's own first.
+        """
+        assert detection.format is not None
+        self.detection, self._is_part = detection, True
+        with self._open() as stream:
+            stream.seek(start)
+            source = ByteSource(cast(BinaryIO, Stretch(stream, end - start)), self._on_bytes, begin=start)
+            entry = FORMATS[detection.format]
+            yield from self._tally(self._objects(source, detection, entry, lambda: True, sums))
+            self.lines, self.bytes_read = source.lines, source.bytes_read
+
+    @property
+    def totals(self) -> Totals:
+        """All that was counted."""
+        return Totals(
+            self.lines,
+            self.bytes_read,
+            self.objects,
+            self._records,
+            self._errors,
+            self.null_targets,
+            self.history_repeats,
+            self._first_repeat,
+        )
+
+    def _add(self, lines_before: int, rest: Totals) -> None:
+        """Take over what others have counted of the rest of the file."""
+        self.lines, self.bytes_read = lines_before + rest.lines, rest.bytes_read
+        self.objects += rest.objects
+        self._records += rest.records
+        self._errors += rest.errors
+        self.null_targets += rest.null_targets
+        if rest.history_repeats and not self.history_repeats:
+            self._first_repeat = rest.first_repeat
+        self.history_repeats += rest.history_repeats
 
     def _open(self) -> AbstractContextManager[BinaryIO]:
         if isinstance(self._source, str | os.PathLike):
@@ -115,11 +178,9 @@ class RecordReader:
 
     def _tally(self, items: Iterable[Item]) -> Iterator[Item]:
         for reading in items:
-            if isinstance(reading, Cleared):
-                yield reading
-                continue
-            if isinstance(reading, CleanRun):
-                self._tally_run(reading)
+            if isinstance(reading, CleanRun | Cleared):
+                if isinstance(reading, CleanRun):
+                    self._tally_run(reading)
                 yield reading
                 continue
             if reading.is_record:
@@ -158,7 +219,7 @@ class RecordReader:
         self._records += rows
 
     def _take_header(self, reading: Reading) -> None:
-        if self.objects:
+        if self.objects or self._is_part:
             reading.report("misplaced_meta", "_meta", "A `_meta` line stands after the first record; it is skipped.")
             return
         total = reading.meta.get("total_pairs") if isinstance(reading.meta, dict) else None
@@ -168,7 +229,13 @@ class RecordReader:
     # The objects
 
     def _objects(
-        self, source: ByteSource, detection: Detection, entry: Format, may_hurry: Callable[[], bool], sums: bool
+        self,
+        source: ByteSource,
+        detection: Detection,
+        entry: Format,
+        may_hurry: Callable[[], bool],
+        sums: bool,
+        hand_over: Callable[[Detection, int, int], Totals] | None = None,
     ) -> Iterator[Item]:
         if detection.layout != "lines":
             self._document = Document(source, detection.layout, entry, self._object)
@@ -177,6 +244,10 @@ class RecordReader:
         limit = self._object.limit
         failed = wait = 0
         for block in iter_blocks(source, limit):
+            if hand_over is not None and entry.id != "enriched_conversation" and may_hurry():
+                self._handed_over = True
+                self._add(source.line_ends, hand_over(detection, block.offset, source.line_ends))
+                return
             hurry = has_fast_way(entry.id) and may_hurry()
             if hurry and sums and block.length <= limit:
                 if wait:

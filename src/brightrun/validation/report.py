@@ -6,7 +6,8 @@ from typing import Any
 import msgspec
 import orjson
 
-from brightrun.formats.issues import Issue
+from brightrun.formats.issues import Issue, later
+from brightrun.validation.stretches import Found
 
 ESTIMATE = "estimate:words×1.3"
 
@@ -90,6 +91,23 @@ class IssueLog:
         else:
             insort(kept, entry)
             del kept[self._limit :]
+
+    @property
+    def found(self) -> Found:
+        """All that was counted and kept, to be merged elsewhere."""
+        kept = {severity: [(order, issue) for _, order, issue in entries] for severity, entries in self._kept.items()}
+        return Found(self.by_code, self.totals, kept)
+
+    def merge(self, part: Found, lines_before: int) -> None:
+        """Add the issues of the lines that follow `lines_before` others."""
+        for code, number in part.by_code.items():
+            self.by_code[code] = self.by_code.get(code, 0) + number
+        for severity, entries in part.kept.items():
+            self.totals[severity] += part.totals[severity]
+            kept = self._kept[severity]
+            for order, issue in entries[: None if self._limit is None else self._limit - len(kept)]:
+                kept.append((issue.line + lines_before, self._count + order, later(issue, lines_before)))
+        self._count += sum(part.totals.values())
 
     def kept(self) -> list[Issue]:
         """At most `max_issues`, in file order. Errors have precedence: many infos never hide one."""

@@ -54,6 +54,11 @@ class SeenMap:
         if self._count * 3 > len(self._keys) * 2:
             self._grow()
 
+    def entries(self) -> tuple["array[int]", "array[int]"]:
+        """Keys and values, one beside the other, in no order."""
+        taken = [slot for slot, key in enumerate(self._keys) if key != _EMPTY]
+        return array("Q", [self._keys[slot] for slot in taken]), array("Q", [self._values[slot] for slot in taken])
+
     def _slot(self, key: int) -> int:
         """Where `key` is, or the free slot where it belongs."""
         keys, mask = self._keys, len(self._keys) - 1

@@ -12,6 +12,7 @@ from brightrun.formats.reading import NullTarget
 from brightrun.formats.records import Message, Record
 from brightrun.formats.typed import CleanRun, conversation_of, messages_of
 from brightrun.validation.seen import SeenMap
+from brightrun.validation.stretches import Sums
 
 SAMPLE_CONVERSATIONS = 3
 SAMPLE_MESSAGES = 40
@@ -52,11 +53,11 @@ class Statistics:
             return None
         return self._spoken_tokens / self._spoken_messages
 
-    def add(self, record: Record) -> None:
-        """Count a record."""
+    def add(self, record: Record, *, anonymous: bool) -> None:
+        """Count a record. anonymous: it has no id that groups it with others."""
         spoken = sum(message.role != "system" for message in record.messages) + len(record.chosen or ())
         self.training_pairs += record.training_pairs
-        self._add_turns(record.conversation_id, spoken, anonymous=record.conversation_id == f"record-{record.index}")
+        self._add_turns(record.conversation_id, spoken, anonymous=anonymous)
         if self._count_tokens is not None:
             self._add_tokens(record, self._count_tokens)
         self.sample.add(record)
@@ -83,6 +84,36 @@ class Statistics:
             return
         for conversation_id, spoken in cleared.ids:
             self._add_turns(conversation_id or "", spoken, anonymous=conversation_id is None)
+
+    @property
+    def sums(self) -> Sums:
+        """What was added up, to be merged elsewhere."""
+        return Sums(
+            self._anonymous,
+            self.training_pairs,
+            self.turns,
+            self.tokens,
+            self._spoken_tokens,
+            self._spoken_messages,
+            self.lengths,
+            *self._turns_of.entries(),
+        )
+
+    def merge(self, part: Sums) -> None:
+        """Add what was added up of the lines that follow. A conversation may go on over the boundary."""
+        self._anonymous += part.anonymous
+        self.training_pairs += part.training_pairs
+        self.tokens += part.tokens
+        self._spoken_tokens += part.spoken_tokens
+        self._spoken_messages += part.spoken_messages
+        self.lengths.extend(part.lengths)
+        self.turns += part.turns - sum(part.values)
+        self._last_id = None
+        for key, turns in zip(part.keys, part.values, strict=True):
+            before = self._turns_of.get(key)
+            if before is None or turns > before:
+                self._turns_of.put(key, turns)
+                self.turns += turns - (before or 0)
 
     def add_null_target(self, pair: NullTarget) -> None:
         """Count the turn of a pair that trains nothing."""
