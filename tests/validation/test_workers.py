@@ -59,7 +59,7 @@ def make(path: Path, kind: str, seed: int, *, end: str = "\n", last: str = "\n")
     makes = {"pairs": pair, "chats": chat, "alpaca": alpaca}[kind]
     lines = ['{"_meta": {"total_pairs": 5}}'] if kind == "pairs" else []
     lines += [json.dumps(makes(rng, number)) for number in range(10)]
-    lines += [damaged(json.dumps(makes(rng, number), ensure_ascii=number % 2 == 0), rng) for number in range(10, 3_000)]
+    lines += [damaged(json.dumps(makes(rng, number), ensure_ascii=number % 2 == 0), rng) for number in range(10, 900)]
     path.write_bytes((end.join(lines) + last).encode())
     return path
 
@@ -71,8 +71,8 @@ def check(path: Path, workers: int, **options: Any) -> tuple[Report, list[Issue]
 
 @pytest.fixture(autouse=True)
 def short_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stretches, "_LEAST", 7_000)
-    monkeypatch.setattr(stretches, "_MOST", 7_000)
+    monkeypatch.setattr(stretches, "_LEAST", 4_000)
+    monkeypatch.setattr(stretches, "_MOST", 4_000)
 
 
 @needs_fork
@@ -83,7 +83,7 @@ def test_the_report_is_the_same(tmp_path: Path, kind: str, end: str, last: str, 
     path = make(tmp_path / "file.jsonl", kind, 1, end=end, last=last)
     alone, together = check(path, 1, **options), check(path, 3, **options)
     assert together == alone
-    assert sum(alone[0].by_code.values()) > 100
+    assert sum(alone[0].by_code.values()) > 30
     assert [issue.line for issue in alone[1]] == sorted(issue.line for issue in alone[1])
 
 
