@@ -5,7 +5,6 @@ from typing import Literal
 import msgspec
 
 from brightrun.formats.codes import CODES
-from brightrun.formats.masking import mask
 
 Severity = Literal["error", "warning", "info"]
 EXCERPT_CHARACTERS = 160
@@ -33,6 +32,13 @@ class Issue(msgspec.Struct, frozen=True):
     suggestion: str
     fixable: bool
     excerpt: str = ""
+
+
+def mask(text: str) -> str:
+    """The text without secrets and personal data. What finds them is loaded when there is something to report."""
+    from brightrun.formats.masking import mask
+
+    return mask(text)
 
 
 def make_issue(

@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from brightrun.formats.masking import around
 from brightrun.formats.reading import Reading, join_path
 
 # What the JSON text of a record must hold for any check below to fire. Each pattern begins with one literal byte and
@@ -219,6 +218,13 @@ def _texts(value: object, path: str, depth: int, fields: frozenset[str] | None) 
         elif isinstance(value, list):
             for number, entry in enumerate(value):
                 yield from _texts(entry, f"{path}[{number}]", depth + 1, fields)
+
+
+def around(text: str, position: int) -> str:
+    """What stands around a position, masked. What finds secrets is loaded when there is something to report."""
+    from brightrun.formats.masking import around
+
+    return around(text, position)
 
 
 def _warn(reading: Reading, code: str, path: str, text: str, match: re.Match[str], message: str) -> None:

@@ -1,16 +1,16 @@
 """What each level of checks looks for, by name, and the checks it is made of."""
 
 from collections.abc import Callable, Collection, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from brightrun.validation.checks import Checks, ComparingCheck, RecordCheck
 from brightrun.validation.content.places import Places
-from brightrun.validation.content.refusals import Refusals
-from brightrun.validation.content.replies import Replies
-from brightrun.validation.content.sensitive import SensitiveTexts
-from brightrun.validation.near_duplicates import NearDuplicates
 from brightrun.validation.spill import SPILL_BYTES
 from brightrun.validation.thresholds import Thresholds
+
+if TYPE_CHECKING:
+    from brightrun.validation.content.replies import Replies
+    from brightrun.validation.near_duplicates import NearDuplicates
 
 # Names of checks as a report shows them in `checks_run` and `checks_skipped`.
 STRUCTURE_CHECKS = (
@@ -65,9 +65,15 @@ def checks_of(
     `split_leakage` is not looked for. memory_bytes: what may be put aside in memory before temporary files are used.
     on_step: called now and then while records are compared; what it raises ends that.
     """
+    if level == "structure":
+        return LevelChecks()
+    # Imported only here: structure is checked in less time than these take to load.
+    from brightrun.validation.content.refusals import Refusals
+    from brightrun.validation.content.replies import Replies
+    from brightrun.validation.content.sensitive import SensitiveTexts
+    from brightrun.validation.near_duplicates import NearDuplicates
+
     match level:
-        case "structure":
-            return LevelChecks()
         case "default":
             return LevelChecks(
                 (Refusals(places), SensitiveTexts(("secrets",), places)),

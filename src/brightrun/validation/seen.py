@@ -1,7 +1,6 @@
 """A map from 64-bit hashes to numbers that keeps few bytes an entry, for checks that compare records."""
 
 import mmap
-import tempfile
 from array import array
 from typing import TypeAlias
 
@@ -79,6 +78,8 @@ class SeenMap:
         """Two arrays of zeros."""
         if 16 * slots <= self._limit:
             return array("Q", bytes(8 * slots)), array("Q", bytes(8 * slots))
+        import tempfile
+
         with tempfile.TemporaryFile(prefix="brightrun-seen-") as file:
             try:
                 # Written, not only lengthened: a full disk would otherwise end the process when a page is touched.

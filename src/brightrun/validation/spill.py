@@ -1,7 +1,6 @@
 """Bytes that a check puts aside until the file is over: in memory while there are few, then in a temporary file."""
 
 import errno
-import tempfile
 from typing import BinaryIO, cast
 
 SPILL_BYTES = 64 << 20
@@ -15,6 +14,8 @@ class Spill:
     """
 
     def __init__(self, limit: int = SPILL_BYTES) -> None:
+        import tempfile
+
         self._file = cast(BinaryIO, tempfile.SpooledTemporaryFile(max_size=max(1, limit), prefix="brightrun-compare-"))  # noqa: SIM115
         self.size = 0
         self._at_end = True
@@ -50,5 +51,7 @@ def no_room(error: OSError) -> OSError:
     """The same error, saying what the room is wanted for where there is none."""
     if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return error
+    import tempfile
+
     where = tempfile.gettempdir()
     return OSError(error.errno, f"{NO_ROOM_TO_COMPARE} {where}, where records are compared in a temporary file")
