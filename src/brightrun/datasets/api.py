@@ -6,6 +6,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Header, Path, Query, Response
 from fastapi.responses import RedirectResponse
+from pydantic import BaseModel
 
 from brightrun.accounts.context import Ctx, needs
 from brightrun.accounts.roles import Permission
@@ -30,10 +31,16 @@ from brightrun.datasets.schemas import (
     ValidationData,
     VersionsData,
 )
+from brightrun.datasets.split_view import SplitOut, split_of
 from brightrun.datasets.tables import Dataset, DatasetStatus
 from brightrun.web.http import Items, Page, PageParams, Success, many, one
 
 MAX_LINE = 2**53
+
+
+class SplitData(BaseModel):
+    split: SplitOut
+
 
 router = APIRouter(prefix="/api/datasets", tags=["datasets"])
 
@@ -157,6 +164,19 @@ async def download_issues(
 ) -> RedirectResponse:
     """The complete list of issues, in the order of the file."""
     return _to(await issues.list_url(ctx.session, ctx.platform, dataset_id, format))
+
+
+@router.get("/{dataset_id}/split", **_READ)
+async def preview_split(
+    ctx: Ctx,
+    dataset_id: UUID,
+    page: PageParams,
+    fraction: Annotated[float, Query(ge=0, le=0.5, description="Share of conversations to hold out")] = 0.1,
+    seed: Annotated[int, Query(ge=0, le=2**32 - 1)] = 0,
+) -> Success[SplitData]:
+    """Which conversations a training job would hold out, and how both sides are made up. Nothing is stored."""
+    split = await split_of(ctx.session, ctx.platform, dataset_id, fraction=fraction, seed=seed, page=page)
+    return one(SplitData(split=split))
 
 
 @router.get("/{dataset_id}/dismissals", **_READ)

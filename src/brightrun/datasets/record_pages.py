@@ -9,7 +9,8 @@ from brightrun.accounts.context import PageCtx, RequestContext, page_needs
 from brightrun.accounts.roles import Permission
 from brightrun.datasets import dismissals, issues, presentation, record_view, records, service
 from brightrun.datasets.schemas import DismissalCreate
-from brightrun.errors import BrightRunError, InvalidInputError, NotFoundError
+from brightrun.datasets.split_view import SplitOut, split_of
+from brightrun.errors import BrightRunError, ConflictError, InvalidInputError, NotFoundError
 from brightrun.formats.codes import CODES
 from brightrun.formats.issues import Issue
 from brightrun.formats.records import Message, Record
@@ -113,6 +114,43 @@ def _message(message: Message) -> dict[str, Any]:
         "trained": message.trained,
         "tool_calls": str(message.tool_calls)[:_SHOWN_CHARACTERS] if message.tool_calls else None,
     }
+
+
+# --- the split ------------------------------------------------------------------------------------------------------
+
+_FRACTIONS = ("0.05", "0.1", "0.15", "0.2", "0.25", "0.3", "0.4", "0.5")
+
+
+@router.get("/{dataset_id}/split", **_READ)
+async def split_page(
+    ctx: PageCtx,
+    dataset_id: UUID,
+    fraction: Annotated[float, Query(ge=0, le=0.5)] = 0.1,
+    seed: Annotated[int, Query(ge=0, le=2**32 - 1)] = 0,
+    page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
+) -> Response:
+    """Which conversations a training job would hold out."""
+    dataset = await service.get(ctx.session, dataset_id)
+    split: SplitOut | None = None
+    fault: str | None = None
+    try:
+        split = await split_of(
+            ctx.session, ctx.platform, dataset_id, fraction=fraction, seed=seed, page=Page(page=page, limit=25)
+        )
+    except ConflictError as error:
+        fault = error.message
+    text = f"{fraction:g}"
+    return _render(
+        ctx,
+        "split",
+        dataset=dataset,
+        split=split,
+        fault=fault,
+        fraction_text=text,
+        fractions=[(value, f"{float(value):.0%} held out") for value in sorted({*_FRACTIONS, text}, key=float)],
+        seed=seed,
+        seeds=[(str(value), f"Seed {value}") for value in sorted({*range(5), 42, seed})],
+    )
 
 
 # --- dismissing -----------------------------------------------------------------------------------------------------

@@ -105,11 +105,12 @@ def _chat(record: Record) -> dict[str, Any]:
     return chat | {"kind": record.kind}
 
 
-def _places_path(dataset: Dataset) -> str:
+def kept_path(dataset: Dataset, kind: str) -> str:
+    """Where something that the validation of the present report kept is stored."""
     attempt = dataset.validation_attempt
     if dataset.status == DatasetStatus.VALIDATING:
         attempt -= 1  # the report is still that of the attempt before
-    return object_path(dataset.workspace_id, ISSUES_KIND, dataset.id, f"{attempt}.places")
+    return object_path(dataset.workspace_id, ISSUES_KIND, dataset.id, f"{attempt}.{kind}")
 
 
 class _Finder:
@@ -133,7 +134,7 @@ class _Finder:
 
     def _place(self, line: int) -> tuple[int, int] | None:
         try:
-            data = self._store.read_bytes(Bucket(self._dataset.storage_bucket), _places_path(self._dataset))
+            data = self._store.read_bytes(Bucket(self._dataset.storage_bucket), kept_path(self._dataset, "places"))
         except ObjectNotFoundError:  # validated by the first release
             return None
         return places.find(data, line)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from brightrun.clock import utcnow
+from brightrun.datasets.conversation_list import ConversationListWriter
 from brightrun.datasets.counting import Counting
 from brightrun.datasets.issue_list import IssueListWriter
 from brightrun.datasets.places import Places
@@ -26,7 +27,7 @@ from brightrun.validation.thresholds import Thresholds
 
 ISSUES_KIND = "dataset-issues"
 """Second part of the path of a complete issue list: `<workspace>/dataset-issues/<dataset>/<attempt>.jsonl`; beside it
-stand `.csv`, `.index` and `.places`."""
+stand `.csv` and `.index`, and whether or not anything was found `.places` and `.conversations`."""
 _BLOCK = 1024 * 1024
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -131,6 +132,7 @@ def run_validation(
     counted: dict[str, Any] = {"estimate_tokens": True} if view is None else view.arguments()
     scratch.mkdir(parents=True, exist_ok=True)
     issues = IssueListWriter(scratch, f"issues-{uuid7()}")
+    conversations = ConversationListWriter(issues.jsonl.with_suffix(".conversations"))
     try:
         with _room_for(issues), issues, store.open_read(subject.bucket, subject.path) as source:
             places = Places()
@@ -143,18 +145,20 @@ def run_validation(
                 issue_sink=issues.write,
                 progress=lambda bytes_read: setattr(progress, "bytes_read", bytes_read),
                 cancelled=progress.cancelled.is_set,
-                record_checks=[places, *counted.pop("record_checks", ())],
+                record_checks=[places, conversations, *counted.pop("record_checks", ())],
                 thresholds=thresholds,
                 reopen=lambda: cast("BinaryIO", store.open_read(subject.bucket, subject.path)),
                 **counted,
             )
             reader.read_to_end(progress.cancelled)
+            conversations.close()
             if view is not None:
                 view.complete(report, content_sha256=reader.sha256)
         fault = _not_as_announced(subject, reader, known.sha256)
         if fault is not None:
             return fault
-        _store_places(store, subject, places)
+        store.put_bytes(subject.bucket, _beside(subject, "places"), places.dump())
+        store.put_file(subject.bucket, _beside(subject, "conversations"), conversations.path)
         code, message = _verdict(report)
         return Outcome(
             sha256=reader.sha256,
@@ -165,7 +169,7 @@ def run_validation(
             message=message,
         )
     finally:
-        for file in issues.files:
+        for file in (*issues.files, conversations.path):
             file.unlink(missing_ok=True)
 
 
@@ -188,7 +192,7 @@ def _room_for(issues: IssueListWriter) -> Iterator[None]:
 
 
 def _store_issues(store: ObjectStore, subject: Subject, issues: IssueListWriter) -> str:
-    path = object_path(subject.workspace_id, ISSUES_KIND, subject.dataset_id, f"{subject.attempt}.jsonl")
+    path = _beside(subject, "jsonl")
     with _room_for(issues):
         issues.finish()
     try:
@@ -202,9 +206,8 @@ def _store_issues(store: ObjectStore, subject: Subject, issues: IssueListWriter)
     return path
 
 
-def _store_places(store: ObjectStore, subject: Subject, places: Places) -> None:
-    path = object_path(subject.workspace_id, ISSUES_KIND, subject.dataset_id, f"{subject.attempt}.places")
-    store.put_bytes(subject.bucket, path, places.dump())
+def _beside(subject: Subject, kind: str) -> str:
+    return object_path(subject.workspace_id, ISSUES_KIND, subject.dataset_id, f"{subject.attempt}.{kind}")
 
 
 def beside(issues_path: str, suffix: str) -> str:
