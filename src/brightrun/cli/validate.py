@@ -76,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=VALUE",
         help="from when on a check of content speaks; repeatable (docs/reference/thresholds.md)",
     )
+    add("--no-cache", dest="cache", action="store_false", help="with --model: count again what was counted before")
     issues = parser.add_mutually_exclusive_group()
     issues.add_argument("--all-issues", action="store_true", help=f"every issue, not the first {MAX_ISSUES:,}")
     issues.add_argument(
@@ -127,7 +128,7 @@ def _check_outputs(options: argparse.Namespace) -> None:
 
 
 def _validate(file: Path, options: argparse.Namespace, limits: Limits, **further: Any) -> Report:
-    view = None if options.model is None else _view(options)
+    view = None if options.model is None else _view(file, options, limits)
     report = validate(
         file,
         format=options.format,
@@ -146,18 +147,28 @@ def _validate(file: Path, options: argparse.Namespace, limits: Limits, **further
     return report
 
 
-def _view(options: argparse.Namespace) -> "ModelView":
+def _view(file: Path, options: argparse.Namespace, limits: Limits) -> "ModelView":
+    from platformdirs import user_cache_path
+
     from brightrun.formats.chat_errors import ChatError
     from brightrun.formats.model_folder import ModelFolderError
-    from brightrun.formats.model_tokenizers import load_tokenizer
+    from brightrun.formats.model_tokenizers import load_tokenizer, tokenizer_folder_of, tokenizer_sha256
+    from brightrun.formats.token_cache import TokenCache, file_sha256
     from brightrun.settings import get_settings
-    from brightrun.validation.model_view import ModelView
+    from brightrun.validation.model_view import Memory, ModelView
 
+    folder = get_settings().base_model_dir
+    memory = None
     try:
-        tokenizer = load_tokenizer(options.model, get_settings().base_model_dir)
-    except (ModelFolderError, ChatError, OSError) as error:
+        tokenizer = load_tokenizer(options.model, folder)
+        if options.cache and file.is_file():
+            model_sha256 = tokenizer_sha256(tokenizer_folder_of(options.model, folder))
+            memory = Memory(TokenCache(user_cache_path("brightrun") / "tokens"), file_sha256(file), model_sha256)
+    except (ModelFolderError, ChatError) as error:
         raise _Failure("no_tokenizer", f"The model {options.model}: {error}") from error
-    return ModelView(tokenizer, options.model, max_length=options.max_length, data_format=options.format)
+    # A record above the limit is skipped, so another limit is another reading.
+    read_as = f"{options.format}, records up to {limits.max_record_bytes} bytes"
+    return ModelView(tokenizer, options.model, max_length=options.max_length, memory=memory, data_format=read_as)
 
 
 def _into_list(options: argparse.Namespace, validates: Callable[..., Report]) -> Report:

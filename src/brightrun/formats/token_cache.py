@@ -5,12 +5,11 @@ import hashlib
 import json
 import os
 import tempfile
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from brightrun import __version__
-
-_FORM = 1  # of what is kept; another form is another key
+_HERE = Path(__file__).resolve().parent
 MAX_ENTRIES = 512
 _MAX_BYTES = 4 * 1024 * 1024  # of one entry; a larger one is not kept
 
@@ -57,13 +56,22 @@ class TokenCache:
             self._forget()
 
     def _path(self, parts: tuple[object, ...]) -> Path:
-        key = json.dumps([_FORM, __version__, *map(str, parts)])
+        key = json.dumps([_code_sha256(), *map(str, parts)])
         return self._folder / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
 
     def _forget(self) -> None:
         entries = [(entry.stat().st_mtime, entry.path) for entry in os.scandir(self._folder) if entry.is_file()]
         for _, path in sorted(entries)[: max(0, len(entries) - self._max_entries)]:
             Path(path).unlink(missing_ok=True)
+
+
+@lru_cache(maxsize=1)
+def _code_sha256() -> str:
+    """Of the code that reads, renders and counts: another release, or one changed line of it, is another key."""
+    digest = hashlib.sha256()
+    for path in [*sorted(_HERE.glob("*.py")), *sorted(_HERE.parent.glob("validation/model_*.py"))]:
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 def file_sha256(path: Path) -> str:
