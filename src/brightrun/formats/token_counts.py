@@ -24,6 +24,9 @@ REMEMBERED = 200_000
 """Pieces that a counter remembers, about 30 MB; then it forgets the half that it met last, which is the rarer one."""
 _LONGEST_REMEMBERED = 48  # characters; longer pieces seldom come again
 _BATCH = 4 * 1024 * 1024  # characters of text given to the tokenizer at once
+_MARKS = ",.;:!?"
+_SHORT = 40  # characters of a line whose words are sooner counted than looked up
+_TAILS = 2_000_000  # characters of lines that are remembered whole: the same text often comes again at once
 _FEW = 2_000  # characters that are sooner tokenised one by one than handed out to threads
 
 # A space that begins a word. Python takes a few more characters for white space than the tokenizers' expressions do,
@@ -97,11 +100,17 @@ class Words:
         first = {token.content[0] for token in added}
         self._marker_begin = tuple(first) if len(first) <= 4 else None
         self._line_begin = _LINE_BEGIN[line_cuts(tokenizer)]
+        marks = _MARKS if splits_off_marks(tokenizer) else ""
+        self._marks = dict(zip(marks, encoded_lengths(tokenizer, list(marks)), strict=True))
+        self._tails: dict[str, int] = {}
+        self._tail_characters = 0
 
     def count(self, text: str) -> int:
+        self._forget()
         return self._count(text)
 
     def counts(self, texts: Sequence[str]) -> list[int]:
+        self._forget()
         self._learn_all(texts)
         return [self._count(text) for text in texts]
 
@@ -130,30 +139,74 @@ class Words:
         return markers, sections
 
     def _count_section(self, section: str) -> int:
-        words = section.split(" ")
-        first = words.pop(0)
+        first, _, tail = section.partition(" ")
+        known = self._at_start.get(first)
+        if known is None or not tail:
+            return self._count_unknown(section) if known is None or len(section) > len(first) else known
+        if len(tail) < _SHORT:
+            words = self._count_words(tail)
+            return self._count_unknown(section) if words is None else known + words
+        counted = self._tails.get(tail)
+        if counted is None:
+            counted = self._count_words(tail)
+            if counted is None:
+                return self._count_unknown(section)
+            self._tail_characters += len(tail)
+            if self._tail_characters > _TAILS:
+                self._tails.clear()
+                self._tail_characters = len(tail)
+            self._tails[tail] = counted
+        return known + counted
+
+    def _count_words(self, tail: str) -> int | None:
+        """Tokens of what stands behind a section's first space; None when not all of it is remembered."""
         try:
-            return self._at_start[first] + sum(map(self._after_space.__getitem__, words))
+            return sum(map(self._after_space.__getitem__, tail.split(" ")))
         except KeyError:
-            return self._count_unknown(section)
+            return None
 
     def _count_unknown(self, section: str) -> int:
         """A section with a piece that is not remembered, or with spaces that begin no word."""
         first, *words = _WORD_BEGIN.split(section)
-        new: dict[str, int] = {}
-        unknown = [word for word in dict.fromkeys(words) if word not in self._after_space]
-        tokens = self._at_start.get(first)
-        if unknown or tokens is None:
-            begin = [] if tokens is not None else [first]
-            lengths = encoded_lengths(self._tokenizer, [*begin, *(f" {word}" for word in unknown)])
-            if tokens is None:
-                tokens = lengths.pop(0)
-                self._keep(self._at_start, [first], [tokens])
-            new = dict(zip(unknown, lengths, strict=True))
+        start = self._at_start.get(first)
+        if start is None:
+            start = self._learn(self._at_start, "", [first])[first]
         known = self._after_space
-        total = tokens + sum(new[word] if word in new else known[word] for word in words)
-        self._keep(known, unknown, new.values())
-        return total
+        new = self._learn(known, " ", set(words).difference(known))
+        try:
+            return start + sum(map(known.__getitem__, words))
+        except KeyError:  # pieces that are too long to be remembered, or that another thread has just let go
+            counted = {word: known.get(word) for word in set(words)} | new
+            rest = [word for word, tokens in counted.items() if tokens is None]
+            lengths = {**counted, **self._learn({}, " ", rest)}
+            return start + sum(lengths[word] or 0 for word in words)
+
+    def _learn(self, memory: dict[str, int], before: str, unknown: Iterable[str]) -> dict[str, int]:
+        """Count pieces, each with `before` in front, and remember them."""
+        marked, others = [], []
+        for piece in unknown:
+            if piece[-1:] in self._marks and piece[:-1].isascii() and piece[:-1].isalpha():
+                marked.append(piece)
+            else:
+                others.append(piece)
+        others += {piece[:-1] for piece in marked}.difference(memory, others) if marked else ()
+        lengths = encoded_lengths(self._tokenizer, [before + piece for piece in others])
+        new = dict(zip(others, lengths, strict=True))
+        for piece in marked:
+            word = piece[:-1]
+            tokens = new.get(word, memory.get(word))
+            if tokens is None:  # another thread has just let it go
+                tokens = encoded_lengths(self._tokenizer, [before + word])[0]
+            new[piece] = tokens + self._marks[piece[-1]]
+        memory.update((piece, tokens) for piece, tokens in new.items() if len(piece) <= _LONGEST_REMEMBERED)
+        return new
+
+    def _forget(self) -> None:
+        for memory in (self._at_start, self._after_space):
+            if len(memory) > self._remember:
+                kept = dict(itertools.islice(memory.items(), self._remember // 2))
+                memory.clear()
+                memory.update(kept)
 
     def _learn_all(self, texts: Sequence[str]) -> None:
         """Count what is new in many texts by one call of the tokenizer, which is what it is fast at."""
@@ -164,24 +217,9 @@ class Words:
                 first, *rest = section.split(" ")
                 starts.add(first)
                 words.update(rest)
-        starts -= self._at_start.keys()
-        words -= self._after_space.keys()
-        new_starts = list(starts)
-        new_words = [word for word in words if word and not word[0].isspace()]
-        if not new_starts and not new_words:
-            return
-        lengths = encoded_lengths(self._tokenizer, [*new_starts, *(f" {word}" for word in new_words)])
-        self._keep(self._at_start, new_starts, lengths[: len(new_starts)])
-        self._keep(self._after_space, new_words, lengths[len(new_starts) :])
-
-    def _keep(self, memory: dict[str, int], pieces: Sequence[str], tokens: Iterable[int]) -> None:
-        memory.update(
-            (piece, number) for piece, number in zip(pieces, tokens, strict=True) if len(piece) <= _LONGEST_REMEMBERED
-        )
-        if len(memory) > self._remember:
-            kept = dict(itertools.islice(memory.items(), self._remember // 2))
-            memory.clear()
-            memory.update(kept)
+        words.difference_update(self._after_space)
+        self._learn(self._at_start, "", starts.difference(self._at_start))
+        self._learn(self._after_space, " ", [word for word in words if word and not word[0].isspace()])
 
 
 def encoded_lengths(tokenizer: Tokenizer, texts: Sequence[str]) -> list[int]:
@@ -256,6 +294,7 @@ _LINE_ENDS = frozenset({r"\s*[\r\n]+", r"\s*[\r\n]", r"\s*\n", r"\s*\n+"})
 _SPACES = [r"\s+(?!\S)", r"\s+"]
 _LINE_END = re.compile(r"\\[rn]")
 _LEADING_NO_LINE_END = re.compile(r"^\[\^\\r\\n[^\]]*\]\?")
+_LEADING = re.compile(r"^\[\^[^\]]*\]\?")
 _TRAILING_LINE_ENDS = re.compile(r"\[\\r\\n/?\]\*$")
 
 
@@ -332,6 +371,22 @@ def line_cuts(tokenizer: Tokenizer) -> Literal["none", "before", "after"]:
     *words, first_space = itertools.takewhile(lambda a: a != _SPACES[0], _alternatives(expression))
     bodies = (_TRAILING_LINE_ENDS.sub("", _LEADING_NO_LINE_END.sub("", word)) for word in words)
     return "after" if first_space in _LINE_ENDS and not any(map(_LINE_END.search, bodies)) else "none"
+
+
+def splits_off_marks(tokenizer: Tokenizer) -> bool:
+    """Whether a comma or full stop behind Latin letters, at the end of a piece, is always a word of its own.
+
+    So it is where no alternative goes from a letter to such a mark: those that know marks are negated classes without
+    letters, and a leading character of any kind is followed by no mark. The mark alone is then counted as behind
+    letters, unless a text's beginning is given a space.
+    """
+    definition = _definition(tokenizer.pre_tokenizer) or {}
+    parts = definition.get("pretokenizers", [definition])
+    if any(part.get("add_prefix_space") for part in parts):
+        return False
+    expression = parts[0].get("pattern", {}).get("Regex", _GPT2)
+    bodies = (_LEADING.sub("", alternative) for alternative in _alternatives(expression)[:-2])
+    return all(r"\p{L}" in negated for body in bodies for negated in re.findall(r"\[\^([^\]]*)\]", body))
 
 
 def splits_at_spaces(expression: str) -> bool:
