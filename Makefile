@@ -32,7 +32,9 @@ test-slow: $(VENV)/.dev ## kill and soak tests
 
 test-pg16: $(VENV)/.dev ## what touches the database, against PostgreSQL 16 given as DATABASE_URL
 	@$(BIN)/python scripts/with_postgres16.py $(BIN)/pytest -n $(WORKERS) --dist loadgroup -m "not slow and not browser" \
-	  -q tests/db tests/accounts tests/queue tests/datasets tests/models tests/costs tests/notifications tests/test_tenancy.py
+	  -q tests/db tests/accounts tests/queue tests/datasets tests/models tests/costs tests/notifications tests/test_tenancy.py \
+	  tests/training/test_jobs_api.py tests/training/test_supervisor_claims.py tests/training/test_jobs_curves.py \
+	  tests/training/test_run_retention.py tests/cli/test_workspaces_quota.py
 
 check: $(VENV)/.dev ## format, lint, types, import contract, OpenAPI and documentation drift
 	@$(BIN)/ruff format --check -q .

@@ -31,6 +31,9 @@ def test_an_address_that_is_not_there_answers_404_and_a_wrong_method_405(live: L
     answer = live.client().delete("/api/me")
     assert "GET" in str(refusal(answer, 405, "method_not_allowed")["error"])
     assert answer.headers["allow"] == "GET"
+    several = live.client().put("/api/datasets")
+    assert "GET, POST" in str(refusal(several, 405, "method_not_allowed")["error"])
+    assert several.headers["allow"] == "GET, POST"
 
 
 def test_signing_in_comes_before_permission_and_permission_before_the_thing(live: Live, owner: Member):

@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.routing import Match
 
 from brightrun.errors import (
     BrightRunError,
@@ -94,8 +95,20 @@ def _body(error: BrightRunError) -> dict[str, Any]:
     return body
 
 
+def _with_every_method(request: Request, raised: HTTPException) -> HTTPException:
+    """The router names the methods of the first route that it found; an address may have several."""
+    allowed = [
+        method
+        for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in request.app.routes)
+    ]
+    return HTTPException(405, headers={"Allow": ", ".join(allowed)}) if allowed else raised
+
+
 async def answer(request: Request, raised: Exception) -> Response:
     """The answer to any exception that reaches the top of a request."""
+    if isinstance(raised, HTTPException) and raised.status_code == 405:
+        raised = _with_every_method(request, raised)
     error = as_expected(raised)
     request_id = getattr(request.state, "request_id", None)
     if error is None:
