@@ -27,6 +27,7 @@ from brightrun.db.migrate import migrate
 from brightrun.db.roles import DatabaseUrls, as_sqlalchemy, derive_urls, libpq
 from brightrun.errors import ConflictError
 from brightrun.ids import uuid7
+from brightrun.storage import Bucket, open_store
 from installation import TEST_SECRET, make_settings
 from up_process import Up
 from waiting import eventually
@@ -79,7 +80,10 @@ def saved(directory: Path) -> tuple[Path, str, str]:
         made = up.client.post("/api/tokens", json={"name": "t", "expires_in_days": None}).json()["data"]
         done = run("backup", str(directory / "saved"), "--data", str(directory / "first"))
         assert done.returncode == 0, done.stderr
-        assert "1 objects" in done.stdout
+        store = open_store(make_settings(data=directory / "first"), public_url=up.url, secret=TEST_SECRET)
+        stored = sum(len(list(store.list_objects(bucket))) for bucket in Bucket)
+        assert stored >= 1
+        assert f"{stored} objects" in done.stdout
     finally:
         up.stop()
     return directory / "saved", made["token"], dataset_id
