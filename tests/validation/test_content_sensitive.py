@@ -155,6 +155,8 @@ def test_findings_name_the_field_and_never_the_secret(tmp_path: Path) -> None:
         chat(5, "Why?", f"Hello {{{{name}}}}, your key is {key}."),
         {"messages": [{"role": f"{key}", "content": "x"}]},
     )
+    with file.open("a") as stream:
+        stream.write(f'{{"messages": [{{"role": "user", "content": "Use {key}"}}}} ]}}\n')
     heard: list[Any] = []
     report = validate(file, checks="full", issue_sink=heard.append)
     assert sorted((i.line, i.code, i.path) for i in report.issues) == [
@@ -163,6 +165,7 @@ def test_findings_name_the_field_and_never_the_secret(tmp_path: Path) -> None:
         (6, "secret", "messages[1].content"),
         (6, "unfilled_placeholder", "messages[1].content"),
         (7, "unknown_role", "messages[0].role"),
+        (8, "broken_json", ""),
     ]
     issues = json.dumps([i.message + i.excerpt for i in (*report.issues, *heard)])
     assert key not in issues

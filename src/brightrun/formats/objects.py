@@ -4,12 +4,13 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from brightrun.formats.decode import decode, locate_fault
+from brightrun.formats.masking import around
 from brightrun.formats.mendable import json_meant
 from brightrun.formats.reading import Reading
 from brightrun.formats.registry import Format, read_object
 from brightrun.formats.texts import check_texts, suspicious
 
-_EXCERPT_BYTES = 60
+_EXCERPT_CHARACTERS, _SEEN_BYTES = 60, 500
 
 
 class ObjectReader(NamedTuple):
@@ -57,12 +58,14 @@ def _report_fault(reading: Reading, data: bytes, first_line: int) -> None:
     fault = locate_fault(data)
     reading.fault = fault.position
     line = first_line + data.count(b"\n", 0, fault.position)
-    around = data[max(0, fault.position - _EXCERPT_BYTES) : fault.position + _EXCERPT_BYTES]
+    # More than is shown, so that a secret is known as one and masked although the excerpt cuts it.
+    before = data[max(0, fault.position - _SEEN_BYTES) : fault.position].decode("utf-8", errors="replace")
+    after = data[fault.position : fault.position + _SEEN_BYTES].decode("utf-8", errors="replace")
     reading.report(
         fault.code,
         "",
         f"{fault.message} (Physical line {line:,}.)" if first_line else fault.message,
-        excerpt=around.decode("utf-8", errors="replace"),
+        excerpt=around(before + after, len(before), before=_EXCERPT_CHARACTERS, after=_EXCERPT_CHARACTERS),
         suggestion=fault.suggestion,
         position=fault.position,
         fixable=json_meant(data) is not None if fault.code == "broken_json" else None,

@@ -7,6 +7,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator
+from itertools import chain
 from typing import NamedTuple
 
 
@@ -36,7 +37,7 @@ def _marked(kind: str, anchor: str, pattern: str) -> _Marked:
 _MARKED = (
     _marked("an AWS access key", "AKIA", r"\bAKIA[0-9A-Z]{16}\b"),
     _marked("an AWS access key", "ASIA", r"\bASIA[0-9A-Z]{16}\b"),
-    _marked("a GitHub token", "gh", r"\b(?:gh[pousr]_[A-Za-z0-9]{36,255}|github_pat_[A-Za-z0-9_]{40,255})\b"),
+    _marked("a GitHub token", "_", r"\b(?:gh[pousr]_[A-Za-z0-9]{36,255}|github_pat_[A-Za-z0-9_]{40,255})\b"),
     _marked("a GitLab token", "glpat-", r"\bglpat-[\w-]{20,64}"),
     _marked("a Slack token", "xox", r"\bxox[abeoprs]-[A-Za-z0-9-]{16,250}"),
     _marked("a Slack webhook", "hooks.slack.com/", r"hooks\.slack\.com/services/T\w{8,12}/B\w{8,12}/\w{20,30}"),
@@ -59,15 +60,19 @@ _MARKED = (
         r"(?:-----END (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----)?",
     ),
 )
+_BY_SIGN = {
+    sign: [mark for mark in _MARKED if next((s for s in "_-" if s in mark.anchor), "") == sign]
+    for sign in ("_", "-", "")
+}
 # `postgres://user:password@host`
 _URL_PASSWORD = re.compile(r"\b[a-z][a-z0-9+.-]{1,20}://[^\s:/@]{1,64}:([^\s/@]{6,128})@[\w.-]+")
 
-_NAMES = ("passw", "pwd", "secret", "token", "api", "access", "passcode", "passphrase", "kennwort", "contrase")
+# What a value is called that is secret, each beginning with one of the anchors.
+_NAMES = ("pass", "pwd", "kennwort", "contrase", "secret", "token")
+_NAMES_OF_KEYS = ("api", "access")
 _NAMED = re.compile(
     r"(?:(?P<password>passw(?:or)?d|passwort|passcode|passphrase|pwd|kennwort|contraseña)"
-    r"|(?:client|api|app|auth|access|secret|private|session|bearer|refresh)?[ _-]?"
-    r"(?:secret|token|api[ _-]?key|access[ _-]?key)"
-    r"(?:[ _-]?(?:access[ _-]?)?key)?)"
+    r"|(?:secret|token|api[ _-]?key|access[ _-]?key)(?:[ _-]?(?:(?:access[ _-]?)?key|token))?)"
     r"[\"'*`]{0,3}\s{0,3}(?:(?:is|was|ist|es)\b\s{0,3}:?|:=|=>|[:=])\s{0,3}[\"'*`]{0,3}"
     r"(?P<value>[^\s\"'`,;<>{}()\[\]|]{8,200})",
     re.IGNORECASE,
@@ -96,8 +101,7 @@ def find_secrets(text: str) -> list[Found]:
             if not _PLACEHOLDER.search(match[1]) and not _CODE.match(match[1]) and len(set(match[1])) > 4
         ]
     lower = text.lower()
-    if any(name in lower for name in _NAMES):
-        found += _find_named(text)
+    found += _find_named(text, lower)
     if "bearer " in lower:
         found += [
             Found("a bearer token", *match.span("value"), 3)
@@ -108,7 +112,9 @@ def find_secrets(text: str) -> list[Found]:
 
 
 def _find_marked(text: str) -> Iterator[Found]:
-    for kind, anchor, pattern in _MARKED:
+    # One character is found thirty times as fast as two: `_` and `-` decide whether half of the anchors are looked for.
+    possible = [marks for sign, marks in _BY_SIGN.items() if sign in text]
+    for kind, anchor, pattern in chain.from_iterable(possible):
         if anchor in text:
             for match in pattern.finditer(text):
                 token = match.group()
@@ -116,8 +122,18 @@ def _find_marked(text: str) -> Iterator[Found]:
                     yield Found(kind, *match.span(), 4 if kind != "a private key" else 0)
 
 
-def _find_named(text: str) -> Iterator[Found]:
-    for match in _NAMED.finditer(text):
+def _named(text: str, lower: str) -> Iterator[re.Match[str]]:
+    """Values that are named as secret. Looked for where a name begins, which is quick to find."""
+    for name in (*_NAMES, *_NAMES_OF_KEYS) if "key" in lower else _NAMES:
+        position = lower.find(name)
+        while position >= 0:
+            if match := _NAMED.match(text, position):
+                yield match
+            position = lower.find(name, position + 1)
+
+
+def _find_named(text: str, lower: str) -> Iterator[Found]:
+    for match in _named(text, lower):
         is_password = match["password"] is not None
         value = match["value"].rstrip(".!?:*_") if is_password else match["value"].rstrip(".*")
         if _PLACEHOLDER.search(value) or _CODE.match(value) or _UUID.fullmatch(value):

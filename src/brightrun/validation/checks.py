@@ -74,3 +74,8 @@ class ComparingCheck(Protocol):
         that cannot be read again. Called once, also after a cancelled run would have left temporary files: what a
         check opened it closes here or when it is collected."""
         ...
+
+
+def percent(share: float) -> str:
+    """Rounded down, so that 100 % means all."""
+    return f"{int(share * 100 + 1e-6)} %"

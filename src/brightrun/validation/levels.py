@@ -1,16 +1,12 @@
 """What each level of checks looks for, by name, and the checks it is made of."""
 
 from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 from brightrun.validation.checks import Checks, ComparingCheck, RecordCheck
 from brightrun.validation.content.places import Places
 from brightrun.validation.spill import SPILL_BYTES
 from brightrun.validation.thresholds import Thresholds
-
-if TYPE_CHECKING:
-    from brightrun.validation.content.replies import Replies
-    from brightrun.validation.near_duplicates import NearDuplicates
 
 # Names of checks as a report shows them in `checks_run` and `checks_skipped`.
 STRUCTURE_CHECKS = (
@@ -38,11 +34,15 @@ CONTENT_CHECKS = (
 MODEL_CHECKS = ("chat_template", "truncation")
 
 
+class _Closable(ComparingCheck, Protocol):
+    def close(self) -> None: ...
+
+
 class LevelChecks(NamedTuple):
     """The checks beyond structure and exact duplicates that a level runs."""
 
     record: Sequence[RecordCheck] = ()
-    comparing: Sequence["Replies | NearDuplicates"] = ()
+    comparing: Sequence["_Closable"] = ()
 
     def close(self) -> None:
         """Remove what the checks put aside, also where they were not asked for it."""
@@ -71,7 +71,6 @@ def checks_of(
     from brightrun.validation.content.refusals import Refusals
     from brightrun.validation.content.replies import Replies
     from brightrun.validation.content.sensitive import SensitiveTexts
-    from brightrun.validation.near_duplicates import NearDuplicates
 
     match level:
         case "default":
@@ -80,6 +79,8 @@ def checks_of(
                 (Replies(("repeated_openings", "reply_lengths"), thresholds, places, memory_bytes // 4),),
             )
         case "full":
+            from brightrun.validation.near_duplicates import NearDuplicates
+
             near = NearDuplicates(
                 thresholds.near_duplicate_similarity,
                 spill_bytes=memory_bytes * 3 // 4,

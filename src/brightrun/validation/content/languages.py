@@ -122,7 +122,7 @@ def language_of(text: str, letters: int = 40) -> str | None:
     piece = piece[:_CHARACTERS].lower()
     if not piece.isascii() and (script := _script(piece, letters)):
         return script
-    if len(piece) < letters or sum(map(piece.count, "{}();=<>")) * 25 > len(piece):
+    if len(piece) < letters or (("(" in piece or "=" in piece) and sum(map(piece.count, "{}();=<>")) * 25 > len(piece)):
         return None  # too short, or code
     words = piece.split() if piece.isascii() else _WORD.findall(piece.replace("’", "'"))
     # Most texts are English, and one look says so.

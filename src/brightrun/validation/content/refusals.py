@@ -50,61 +50,73 @@ _REFUSALS = (
 )
 # One of these is in every refusal above: most answers are cleared by them.
 _HINTS = (
-    "sorry|apolog|unfortunately|regret|afraid|i can't|i cannot|i can not|unable|i won't|i will not|not able|i am not|"
-    "i must|i have to decline|against my|violate|against openai|leid|entschuldigung|désolé|excuse|malheureusement|"
-    "lo siento|lamento|disculpa|dispiace|scus|desculp|sinto muito|spijt|helaas|"
-    "抱歉|对不起|很遗憾|申し訳|すみません|ごめん"
+    *("sorry", "apolog", "unfortunately", "regret", "afraid", "i can't", "i cannot", "i can not", "unable", "i won't"),
+    *("i will not", "i am not", "not able", "i must", "i have to decline", "against my", "against openai", "violate"),
+)
+_FOREIGN_HINTS = (
+    *("leid", "entschuldigung", "désolé", "excuse", "malheureusement", "lo siento", "lamento", "disculpa", "dispiace"),
+    *(
+        "scus",
+        "desculp",
+        "sinto muito",
+        "spijt",
+        "helaas",
+        "抱歉",
+        "对不起",
+        "很遗憾",
+        "申し訳",
+        "すみません",
+        "ごめん",
+    ),
 )
 _NO_REFUSAL = r"can't help (?:but|noticing|feeling|thinking|wondering)|can(?:'|no)t recommend"
 
-_BOILERPLATE = (
+# What an assistant says of itself: (one of these must be there, for this to be looked for).
+_BOILERPLATE: tuple[tuple[tuple[str, ...], str], ...] = (
     (
-        r"\b(?:as|i am|i'm|being|just|only)(?: just)? an? (?:responsible |helpful |harmless )?(?:large )?"
-        r"(?:ai|artificial intelligence|language model|ai language model|llm)"
-        r"(?: (?:language )?(?:model|assistant|chatbot))?\b(?=[,. ;:!]|$)"
+        (" an ai", "language model", "artificial int", " llm"),
+        (
+            r"\b(?:as|i am|i'm|being|just|only)(?: just)? an? (?:responsible |helpful |harmless )?(?:large )?"
+            r"(?:ai|artificial intelligence|language model|ai language model|llm)"
+            r"(?: (?:language )?(?:model|assistant|chatbot))?\b(?=[,. ;:!]|$)"
+        ),
     ),
-    r"\bmy (?:knowledge|training)(?: data)? (?:cut-?off|was last updated|only goes)",
     (
-        r"\bi(?:'m| am| was|'ve been| have been)\b[^.!?\n]{0,60}\b(?:trained|developed|created|made|built) by"
-        r" (?:openai|anthropic|google|meta|mistral)\b"
+        ("my knowledge", "my training"),
+        r"\bmy (?:knowledge|training)(?: data)? (?:cut-?off|was last updated|only goes)",
     ),
-    r"\bi(?:'m| am) (?:chatgpt|claude|gemini|bard|gpt-?\d|copilot)\b(?=[,.!;]| an? | from| by)",
     (
-        r"\bals (?:ki|künstliche intelligenz|großes sprachmodell|sprachmodell)"
-        r"(?:[- ]?(?:sprach)?modell|[- ]assistent\w*)?\b(?=[, ](?:\w+ )?ich\b| \w+ ich\b)"
+        ("openai", "anthropic", "by google", "by meta", "by mistral"),
+        (
+            r"\bi(?:'m| am| was|'ve been| have been)\b[^.!?\n]{0,60}\b(?:trained|developed|created|made|built) by"
+            r" (?:openai|anthropic|google|meta|mistral)\b"
+        ),
     ),
-    r"\ben tant qu(?:e |')(?:ia|intelligence artificielle|modèle de langage|assistant ia)\b",
-    r"\bcomo (?:una? )?(?:ia|inteligencia artificial|modelo de lenguaje|modelo de linguagem|inteligência artificial),",
-    r"\bin quanto (?:ia|intelligenza artificiale|modello linguistico)\b",
-    r"\bals (?:ai-)?taalmodel\b",
-    r"作为(?:一个|一名)?(?:ai|人工智能)(?:语言)?(?:模型|助手)",
-    r"(?:ai|人工知能)言語モデルとして",
+    (
+        ("i'm c", "i'm g", "i'm b", "i am c", "i am g", "i am b"),
+        r"\bi(?:'m| am) (?:chatgpt|claude|gemini|bard|gpt-?\d|copilot)\b(?=[,.!;]| an? | from| by)",
+    ),
 )
-_SPOKEN_OF = (
-    *("an ai", "an artificial int", "language model", "a llm", "an llm", "my knowledge", "my training", "by openai"),
-    *(
-        "by anthropic",
-        "by google",
-        "by meta",
-        "by mistral",
-        "chatgpt",
-        "claude",
-        "gemini",
-        "i'm bard",
-        "am bard",
-        "gpt",
+_FOREIGN_BOILERPLATE: tuple[tuple[tuple[str, ...], str], ...] = (
+    (
+        ("als ki", "künstliche int", "sprachmodell"),
+        (
+            r"\bals (?:ki|künstliche intelligenz|großes sprachmodell|sprachmodell)"
+            r"(?:[- ]?(?:sprach)?modell|[- ]assistent\w*)?\b(?=[, ](?:\w+ )?ich\b| \w+ ich\b)"
+        ),
     ),
-    *("copilot", "als ki", "künstliche int", "sprachmodell", "en tant qu", "modelo de", "como ia", "como una ia"),
-    *(
-        "como uma ia",
-        "inteligencia art",
-        "inteligência art",
-        "in quanto",
-        "taalmodel",
-        "人工智能",
-        "作为",
-        "言語モデル",
+    (("en tant qu",), r"\ben tant qu(?:e |')(?:ia|intelligence artificielle|modèle de langage|assistant ia)\b"),
+    (
+        ("como ",),
+        (
+            r"\bcomo (?:un[ao]? |uma? )?(?:ia|inteligencia artificial|modelo de lenguaje|modelo de linguagem|"
+            r"inteligência artificial),"
+        ),
     ),
+    (("in quanto",), r"\bin quanto (?:ia|intelligenza artificiale|modello linguistico)\b"),
+    (("taalmodel",), r"\bals (?:ai-)?taalmodel\b"),
+    (("作为",), r"作为(?:一个|一名)?(?:ai|人工智能)(?:语言)?(?:模型|助手)"),
+    (("言語モデル",), r"(?:ai|人工知能)言語モデルとして"),
 )
 
 
@@ -140,10 +152,21 @@ def find_refusals(text: str) -> list[tuple[str, str, tuple[int, int]]]:
     # A typographic apostrophe is one character, too, so positions hold (but for the few that lower() makes longer).
     lower = text.lower().replace("’", "'")
     beginning = lower[:_BEGINNING]
-    if _compiled(_HINTS).search(beginning):
+    # Answers with this word are English, and so are nearly all answers: half of the looking is saved.
+    foreign = " the " not in lower
+    if _has(_HINTS, beginning) or (foreign and _has(_FOREIGN_HINTS, beginning)):
         match = _compiled(*_REFUSALS).search(beginning)
         if match is not None and not re.search(_NO_REFUSAL, match.group() + beginning[match.end() :][:20]):
             found.append(("refusal", "reads as a refusal", match.span()))
-    if any(hint in lower for hint in _SPOKEN_OF) and (match := _compiled(*_BOILERPLATE).search(lower)):
-        found.append(("provider_boilerplate", "speaks of itself as an AI assistant", match.span()))
+    for hints, pattern in (*_BOILERPLATE, *(_FOREIGN_BOILERPLATE if foreign else ())):
+        if _has(hints, lower) and (match := _compiled(pattern).search(lower)):
+            found.append(("provider_boilerplate", "speaks of itself as an AI assistant", match.span()))
+            break
     return found
+
+
+def _has(hints: tuple[str, ...], text: str) -> bool:
+    for hint in hints:  # noqa: SIM110 - a generator takes twice as long
+        if hint in text:
+            return True
+    return False

@@ -10,10 +10,9 @@ from typing import NamedTuple
 
 from brightrun.formats.masking import mask
 from brightrun.formats.records import Record
-from brightrun.validation.checks import LateRemark, Remark, Reread
+from brightrun.validation.checks import LateRemark, Remark, Reread, percent
 from brightrun.validation.content.languages import LANGUAGES, language_of
 from brightrun.validation.content.places import Places, trained_replies
-from brightrun.validation.near_duplicates import percent
 from brightrun.validation.spill import Spill
 from brightrun.validation.thresholds import Thresholds
 
@@ -23,6 +22,7 @@ _LANGUAGE_NUMBER = {name: number for number, name in enumerate(LANGUAGES)}
 _COUNTED_LENGTHS = 1 << 16
 _TOP_OPENINGS = 256
 _NAMED_LINES = 8
+_FIRST = 200
 
 
 class _Reply(NamedTuple):
@@ -53,6 +53,7 @@ class Replies:
         self._count = 0
         self._lengths = Counter[int]()
         self._spoken = Counter[int]()
+        self._main = -1  # the language of most replies so far
         self._openings = _Commonest(_TOP_OPENINGS)
 
     def look(self, record: Record) -> None:
@@ -66,6 +67,8 @@ class Replies:
             self._lengths[min(len(text), _COUNTED_LENGTHS)] += 1
             language = _LANGUAGE_NUMBER[language_of(text, limits.language_letters)] if self._languages else 0
             self._spoken[language] += 1
+            if self._spoken[language] > self._spoken[self._main] and LANGUAGES[language] is not None:
+                self._main = language
             opening = self._openings.add(_opening(text, limits.repeated_opening_words))
             field = self._places.path(record, number, side) if self._may_be_odd(len(text), language) else ""
             path, within = record.path.encode(), field.encode("utf-8", "replace")[:0xFFFF]
@@ -75,9 +78,11 @@ class Replies:
     def _may_be_odd(self, length: int, language: int) -> bool:
         """Whether a reply may be named in the end: where it stands is worth finding out."""
         limits = self._limits
+        if self._count <= _FIRST:  # it is not yet known what is usual
+            return True
         if length <= limits.short_reply_characters or length >= limits.long_reply_characters:
             return True
-        return LANGUAGES[language] is not None and self._spoken.most_common(1)[0][0] != language
+        return LANGUAGES[language] is not None and language != self._main
 
     def finish(self, reread: Reread | None) -> Iterable[LateRemark]:
         """One remark for an opening, one for a reply of odd length or language, one for a second language."""
