@@ -181,3 +181,13 @@ def test_a_file_without_findings_comes_out_byte_for_byte(
     out, changes = mended(folder, data)
     if not MENDABLE & found.keys():
         assert (out, changes) == (data, [])
+
+
+def test_the_log_masks_secrets(tmp_path: Path) -> None:
+    data = lines(
+        OTHER, chat("Write to \x07anna.weber@pottery-weber.de"), chat("Write to \x07anna.weber@pottery-weber.de")
+    )
+    out, changes = mended(tmp_path, data)
+    assert b"anna.weber@pottery-weber.de" in out
+    assert changes
+    assert not any("anna.weber@pottery" in change.before + change.after for change in changes)

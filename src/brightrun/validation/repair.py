@@ -13,7 +13,6 @@ from typing import BinaryIO, NamedTuple, cast
 
 from brightrun.formats.detect import HEAD_BYTES, Detection
 from brightrun.formats.filekinds import other_encoding
-from brightrun.formats.issues import excerpt_of
 from brightrun.formats.json_stream import JsonWalker, StructureError
 from brightrun.formats.lines import MAX_RECORD_BYTES, UTF8_BOM, ByteSource
 from brightrun.formats.reader import RecordReader
@@ -24,7 +23,7 @@ from brightrun.validation.repair_counts import correct_counts
 from brightrun.validation.repair_encoding import to_utf8
 from brightrun.validation.repair_fields import FIELD_REPAIRS
 from brightrun.validation.repair_output import Splicer, backward_comma
-from brightrun.validation.repair_records import Change, mend
+from brightrun.validation.repair_records import Change, mend, picture
 from brightrun.validation.repair_reread import SameRecord, SeenRecords
 from brightrun.validation.repair_texts import TEXT_REPAIRS
 
@@ -277,11 +276,11 @@ class _Repair:
         text = self._text_of(reading)
         if text is None:
             return None
-        end, picture = reading.byte_offset + len(text), excerpt_of(text.decode("utf-8", "replace"))
+        end, shown = reading.byte_offset + len(text), picture(text.decode("utf-8", "replace"))
         if self._detection.layout == "lines":
             self._raw.seek(end)
             end += len(self._raw.readline(2))  # the line end: CRLF or LF, nothing at the end of the file
-        return end, picture
+        return end, shown
 
     def _begin_of(self, reading: Reading) -> int:
         if self._detection.layout == "lines":

@@ -1,12 +1,12 @@
 """What the repair of one finding would do to its record, without repairing the file."""
 
-from brightrun.formats.issues import Issue, excerpt_of
+from brightrun.formats.issues import Issue
 from brightrun.formats.lines import MAX_RECORD_BYTES
 from brightrun.formats.names import FormatId
 from brightrun.formats.reading import Reading
 from brightrun.formats.registry import FORMATS
 from brightrun.validation.repair import MENDABLE, REMOVED, Choice
-from brightrun.validation.repair_records import Change, mend
+from brightrun.validation.repair_records import Change, mend, picture
 from brightrun.validation.repair_reread import SameRecord
 
 # Of the file as a whole: what it says, and what it will say.
@@ -33,7 +33,7 @@ def preview(issue: Issue, text: bytes | None, format: FormatId, prefix: str) -> 
     if text is None:
         return None
     if issue.code in REMOVED:
-        return Change(*place, excerpt_of(text.decode("utf-8", "replace")), "")
+        return Change(*place, picture(text.decode("utf-8", "replace")), "")
     pairs = "training_pairs[" in prefix
     blank = Reading(issue.line, issue.byte_offset, prefix, issue.line - 1)
     reread = SameRecord(blank, FORMATS[format], MAX_RECORD_BYTES, pairs=pairs)

@@ -10,6 +10,7 @@ import msgspec
 
 from brightrun.formats.decode import decode
 from brightrun.formats.issues import EXCERPT_CHARACTERS, Issue, excerpt_of
+from brightrun.formats.masking import mask
 from brightrun.formats.reading import Reading, join_path
 from brightrun.validation.json_spans import Edit, apply, spans_of, steps_of, string_like
 from brightrun.validation.repair_bytes import BYTE_REPAIRS
@@ -19,6 +20,7 @@ from brightrun.validation.repair_texts import TEXT_REPAIRS
 # Taking a message out can bring another finding to light, and mending bytes brings all of them; real files need two.
 _MOST_ROUNDS = 10
 _CONTEXT = 24
+_MARGIN = 400
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -182,7 +184,7 @@ def _pictures(text: bytes, edits: list[Edit]) -> tuple[str, str]:
     """What stood where the edits are, and what stands there now."""
     before = " … ".join(text[e.start : e.end].decode("utf-8", "replace").strip(" ,\r\n\t") for e in edits)
     after = " … ".join(piece for e in edits if (piece := e.data.decode("utf-8", "replace")))
-    return excerpt_of(before), excerpt_of(after)
+    return picture(before), picture(after)
 
 
 # A real line break must not look like a written-out one.
@@ -191,8 +193,13 @@ _VISIBLE = str.maketrans({"\n": "⏎", "\t": "⇥"})
 
 def _difference(before: str, after: str) -> tuple[str, str]:
     """Both texts around the first place where they differ."""
-    before, after = before.translate(_VISIBLE), after.translate(_VISIBLE)
     same = next((n for n, (one, other) in enumerate(zip(before, after, strict=False)) if one != other), None)
     start = max(0, (min(len(before), len(after)) if same is None else same) - _CONTEXT)
-    around = start + EXCERPT_CHARACTERS // 2 if start else None
-    return excerpt_of(before, around), excerpt_of(after, around)
+    return picture(before.translate(_VISIBLE), start), picture(after.translate(_VISIBLE), start)
+
+
+def picture(text: str, start: int = 0) -> str:
+    """A text from `start` on as a log may show it: short, on one line, secrets and personal data masked."""
+    low = max(0, start - _MARGIN)  # what begins before the window is recognised, too
+    shown = mask(text[low : start + EXCERPT_CHARACTERS + _MARGIN])[start - low :]
+    return excerpt_of("…" + shown if start else shown)
