@@ -14,7 +14,7 @@ from brightrun.formats.texts import PAIR_FIELDS
 from brightrun.formats.v4 import enriched_id, read_pair
 
 _SWALLOWED = 8  # bytes after a fault that may be more than the end of the broken record itself
-_OPENED: dict[Layout, Callable[[Path], bool]] = {
+OPENED: dict[Layout, Callable[[Path], bool]] = {
     "array": lambda path: not path,
     "document": lambda path: False,
     "v4_full": lambda path: (
@@ -60,7 +60,7 @@ class Document:
     """Reads one document. `declared`, `conversations`, `pairs` and `with_target` hold when it is exhausted."""
 
     def __init__(self, source: ByteSource, layout: Layout, entry: Format, objects: ObjectReader) -> None:
-        self._walker = JsonWalker(source, _OPENED[layout], objects.limit, _entry_of(layout, entry))
+        self._walker = JsonWalker(source, OPENED[layout], objects.limit, _entry_of(layout, entry))
         self._layout, self._entry, self._object = layout, entry, objects
         self._number = self._index = 0
         self._last_was_broken = False

@@ -13,10 +13,10 @@ from typing import BinaryIO, NamedTuple, cast
 
 from brightrun.formats.detect import HEAD_BYTES, Detection
 from brightrun.formats.filekinds import other_encoding
-from brightrun.formats.json_stream import JsonWalker, StructureError
-from brightrun.formats.lines import MAX_RECORD_BYTES, UTF8_BOM, ByteSource
+from brightrun.formats.lines import MAX_RECORD_BYTES, UTF8_BOM
 from brightrun.formats.reader import RecordReader
 from brightrun.formats.reading import Reading
+from brightrun.formats.record_text import text_at
 from brightrun.formats.registry import FORMATS
 from brightrun.validation.repair_bytes import BYTE_REPAIRS
 from brightrun.validation.repair_counts import correct_counts
@@ -261,15 +261,7 @@ class _Repair:
     # Where things stand
 
     def _text_of(self, reading: Reading) -> bytes | None:
-        """The bytes of a record, as the reader saw them; None where they cannot be told from what follows."""
-        self._raw.seek(reading.byte_offset)
-        if self._detection.layout == "lines":
-            text = self._raw.readline(self._limit + 3).removesuffix(b"\n").removesuffix(b"\r")
-            return text if len(text) <= self._limit else None
-        try:
-            return next(iter(JsonWalker(ByteSource(self._raw), lambda path: False, self._limit))).data
-        except (StructureError, StopIteration):
-            return None
+        return text_at(self._raw, reading.byte_offset, self._detection.layout, self._limit)
 
     def _place_of(self, reading: Reading) -> tuple[int, str] | None:
         """The end of a record, its line end included, and a picture of it."""

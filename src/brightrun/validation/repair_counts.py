@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from brightrun.formats.documents import Declared
+from brightrun.formats.json_spans import Edit, spans_of, steps_of
 from brightrun.formats.json_stream import JsonWalker, StructureError
 from brightrun.formats.lines import ByteSource
 from brightrun.formats.reader import RecordReader
-from brightrun.validation.json_spans import Edit, spans_of, steps_of
 from brightrun.validation.repair_output import Splicer
 from brightrun.validation.repair_records import Change, Chooses
 

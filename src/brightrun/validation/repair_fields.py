@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from brightrun.formats.json_spans import Edit, Span, removal, string_like
 from brightrun.formats.mendable import label_meant, role_meant, weight_meant
 from brightrun.formats.messages import read_message, role_of
 from brightrun.formats.reading import Reading
-from brightrun.validation.json_spans import Edit, Span, removal, string_like
 
 Steps = list[str | int]
 _SHAREGPT = {"system": "system", "user": "human", "assistant": "gpt", "tool": "observation"}

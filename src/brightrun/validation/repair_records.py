@@ -10,9 +10,9 @@ import msgspec
 
 from brightrun.formats.decode import decode
 from brightrun.formats.issues import EXCERPT_CHARACTERS, Issue, excerpt_of
+from brightrun.formats.json_spans import Edit, apply, spans_of, steps_of, string_like
 from brightrun.formats.masking import mask
 from brightrun.formats.reading import Reading, join_path
-from brightrun.validation.json_spans import Edit, apply, spans_of, steps_of, string_like
 from brightrun.validation.repair_bytes import BYTE_REPAIRS
 from brightrun.validation.repair_fields import FIELD_REPAIRS, Found, history_repeats
 from brightrun.validation.repair_texts import TEXT_REPAIRS
