@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from brightrun.cli.readiness import print_readiness
 from brightrun.cli.remote import JsonOption, TokenOption, UrlOption, bytes_progress, connect, show, size, table
 
 app = typer.Typer(no_args_is_help=True, help="Upload, list, show, confirm, delete and restore datasets.")
@@ -81,10 +82,47 @@ def list_(
 def show_(
     dataset_id: IdArgument, url: UrlOption = None, token: TokenOption = None, as_json: JsonOption = False
 ) -> None:
-    """Show one dataset, with its first issues."""
+    """Show one dataset: its numbers, what is advised, and its first issues."""
     with connect(url, token) as client:
         dataset = client.datasets.get(dataset_id)
-    show(dataset, as_json=as_json, text=lambda: _print(dataset))
+        report = None
+        if not as_json and dataset["total_records"] is not None:
+            report = client.datasets.validation(dataset_id)
+    show(dataset, as_json=as_json, text=lambda: _print(dataset, report))
+
+
+@app.command()
+def issues(
+    dataset_id: IdArgument,
+    code: Annotated[str | None, typer.Option(help="One kind only; `datasets show` names them.")] = None,
+    severity: Annotated[str | None, typer.Option(help="error, warning or info.")] = None,
+    line: Annotated[int | None, typer.Option(help="One line only.")] = None,
+    dismissed: Annotated[bool | None, typer.Option("--dismissed/--not-dismissed", help="Default: both.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Every issue into this file: CSV by its name (.csv), else JSON Lines.")
+    ] = None,
+    page: int = 1,
+    limit: int = 25,
+    url: UrlOption = None,
+    token: TokenOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List what was found in a dataset, or write all of it to a file."""
+    with connect(url, token) as client:
+        if out is not None:
+            if any(wanted is not None for wanted in (code, severity, line, dismissed)):
+                raise typer.BadParameter("--out writes the complete list; leave the filters out")
+            kind = "csv" if out.suffix.lower() == ".csv" else "jsonl"
+            with bytes_progress(out.name) as progress:
+                client.datasets.download_issues(dataset_id, out, format=kind, progress=progress)
+            print(f"wrote {out}", file=sys.stderr)
+            return
+        answer = client.datasets.issues(
+            dataset_id, page=page, limit=limit, code=code, severity=severity, line=line, dismissed=dismissed
+        )
+    show(answer, as_json=as_json, text=lambda: _print_issues(answer["items"]))
+    if not as_json and answer["total"] > len(answer["items"]):
+        print(f"{len(answer['items'])} of {answer['total']:,}; --page {page + 1} shows more", file=sys.stderr)
 
 
 @app.command()
@@ -121,7 +159,7 @@ def restore(
     show(dataset, as_json=as_json, text=lambda: print(f"restored {dataset['name']}"))
 
 
-def _print(dataset: dict[str, Any]) -> None:
+def _print(dataset: dict[str, Any], report: dict[str, Any] | None = None) -> None:
     print(f"{dataset['name']}: {dataset['status']}")
     print(f"  id {dataset['id']}, {dataset['file_name']}, {size(dataset['file_size'])}")
     if dataset["total_records"] is not None:
@@ -132,6 +170,16 @@ def _print(dataset: dict[str, Any]) -> None:
         )
     if dataset["error_message"]:
         print(f"  {dataset['error_message']}")
-    for issue in (dataset["validation_errors"] or [])[:20]:
+    for code, number in sorted((dataset["issue_counts"] or {}).items(), key=lambda entry: -entry[1]):
+        print(f"  {number:7,} × {code}")
+    if report is not None:
+        print_readiness(report)
+    _print_issues((dataset["validation_errors"] or [])[:20])
+
+
+def _print_issues(issues: list[dict[str, Any]]) -> None:
+    for issue in issues:
         where = f"line {issue['line']}" + (f", {issue['path']}" if issue.get("path") else "")
         print(f"  {issue['severity']:7} {where}: {issue['message']} [{issue['code']}]")
+        if issue.get("dismissed"):
+            print(f"          dismissed by {issue['dismissed']['by']}: {issue['dismissed']['reason']}")

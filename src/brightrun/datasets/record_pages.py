@@ -7,7 +7,7 @@ from fastapi import APIRouter, Form, Path, Query, Response
 
 from brightrun.accounts.context import PageCtx, RequestContext, page_needs
 from brightrun.accounts.roles import Permission
-from brightrun.datasets import dismissals, issues, presentation, record_view, records, service
+from brightrun.datasets import dismissals, issues, presentation, record_view, records, service, versions
 from brightrun.datasets.schemas import DismissalCreate
 from brightrun.datasets.split_view import SplitOut, split_of
 from brightrun.errors import BrightRunError, ConflictError, InvalidInputError, NotFoundError
@@ -76,6 +76,7 @@ async def record_page(
         path=path,
         issues=found,
         issues_total=total,
+        mendable=versions.mendable_counts(dataset),
         record=record,
         fault=fault,
         chats=[_chat(read) for read in record.records[:3]] if record else [],

@@ -100,6 +100,43 @@ class AsyncDatasets:
         answer: Json = await self._client.send(calls.restore_dataset(dataset_id))
         return answer
 
+    async def validation(self, dataset_id: str) -> Json:
+        answer: Json = await self._client.send(calls.dataset_validation(dataset_id))
+        return answer
+
+    async def issues(self, dataset_id: str, **filters: Any) -> Json:
+        answer: Json = await self._client.send(calls.dataset_issues(dataset_id, **filters))
+        return answer
+
+    async def download_issues(self, dataset_id: str, target: str | Path, **options: Any) -> Path:
+        """As `Client.datasets.download_issues`."""
+        answer: Path = await self._client.in_thread(
+            lambda client: client.datasets.download_issues(dataset_id, target, **options)
+        )
+        return answer
+
+    async def record(self, dataset_id: str, line: int) -> Json:
+        answer: Json = await self._client.send(calls.dataset_record(dataset_id, line))
+        return answer
+
+    async def split(self, dataset_id: str, **options: Any) -> Json:
+        answer: Json = await self._client.send(calls.dataset_split(dataset_id, **options))
+        return answer
+
+    async def dismissals(self, dataset_id: str) -> Any:
+        return await self._client.send(calls.dataset_dismissals(dataset_id))
+
+    async def dismiss(
+        self, dataset_id: str, *, code: str, reason: str, line: int | None = None, path: str | None = None
+    ) -> Any:
+        return await self._client.send(
+            calls.dismiss_warning(dataset_id, code=code, reason=reason, line=line, path=path)
+        )
+
+    async def take_back(self, dataset_id: str, dismissal_id: str) -> Json:
+        answer: Json = await self._client.send(calls.take_dismissal_back(dataset_id, dismissal_id))
+        return answer
+
     async def wait(self, dataset_id: str) -> Json:
         answer: Json = await self._client.in_thread(lambda client: client.datasets.wait(dataset_id))
         return answer

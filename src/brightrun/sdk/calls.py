@@ -97,6 +97,41 @@ def restore_dataset(dataset_id: str) -> Call:
     return Call("POST", f"/api/datasets/{_id(dataset_id)}/restore", pick="dataset")
 
 
+def dataset_validation(dataset_id: str) -> Call:
+    return Call("GET", f"/api/datasets/{_id(dataset_id)}/validation", pick="validation")
+
+
+def dataset_issues(dataset_id: str, **filters: Any) -> Call:
+    return Call("GET", f"/api/datasets/{_id(dataset_id)}/issues", params=without_none(**filters))
+
+
+def dataset_issues_path(dataset_id: str, kind: str) -> str:
+    return f"/api/datasets/{_id(dataset_id)}/issues/download?format={_id(kind)}"
+
+
+def dataset_record(dataset_id: str, line: int) -> Call:
+    return Call("GET", f"/api/datasets/{_id(dataset_id)}/records/{int(line)}", pick="record")
+
+
+def dataset_split(dataset_id: str, **options: Any) -> Call:
+    return Call("GET", f"/api/datasets/{_id(dataset_id)}/split", params=without_none(**options), pick="split")
+
+
+def dataset_dismissals(dataset_id: str) -> Call:
+    return Call("GET", f"/api/datasets/{_id(dataset_id)}/dismissals", pick="dismissals")
+
+
+def dismiss_warning(
+    dataset_id: str, *, code: str, reason: str, line: int | None = None, path: str | None = None
+) -> Call:
+    body = without_none(code=code, reason=reason, line=line, path=path)
+    return Call("POST", f"/api/datasets/{_id(dataset_id)}/dismissals", json=body, pick="dismissals")
+
+
+def take_dismissal_back(dataset_id: str, dismissal_id: str) -> Call:
+    return Call("DELETE", f"/api/datasets/{_id(dataset_id)}/dismissals/{_id(dismissal_id)}", pick="dismissal")
+
+
 def dataset_upload(dataset_id: str) -> Call:
     """Fresh URLs of an upload that was begun, and what is stored of it."""
     return Call("GET", f"/api/datasets/{_id(dataset_id)}/upload")

@@ -240,6 +240,52 @@ class Datasets:
         answer: Json = self._client.send(calls.restore_dataset(dataset_id))
         return answer
 
+    def validation(self, dataset_id: str) -> Json:
+        """The validator's report: counts, readiness, coverage, lengths, and the first 1,000 issues."""
+        answer: Json = self._client.send(calls.dataset_validation(dataset_id))
+        return answer
+
+    def issues(self, dataset_id: str, **filters: Any) -> Json:
+        """One page of all issues: page, limit, code, severity, line, dismissed."""
+        answer: Json = self._client.send(calls.dataset_issues(dataset_id, **filters))
+        return answer
+
+    def download_issues(
+        self,
+        dataset_id: str,
+        target: str | Path,
+        *,
+        format: str = "jsonl",  # noqa: A002
+        progress: Progress | None = None,
+    ) -> Path:
+        """Every issue, as `jsonl` or `csv`, into a file that appears whole or not at all."""
+        return self._client.download(calls.dataset_issues_path(dataset_id, format), Path(target), progress)
+
+    def record(self, dataset_id: str, line: int) -> Json:
+        """One record of the file: its text, what was read from it, its issues."""
+        answer: Json = self._client.send(calls.dataset_record(dataset_id, line))
+        return answer
+
+    def split(self, dataset_id: str, **options: Any) -> Json:
+        """Which conversations a job would hold out: fraction, seed, page, limit."""
+        answer: Json = self._client.send(calls.dataset_split(dataset_id, **options))
+        return answer
+
+    def dismissals(self, dataset_id: str) -> Any:
+        """Warnings that were dismissed, newest first: a list."""
+        return self._client.send(calls.dataset_dismissals(dataset_id))
+
+    def dismiss(
+        self, dataset_id: str, *, code: str, reason: str, line: int | None = None, path: str | None = None
+    ) -> Any:
+        """Let a warning stand: one place, or without `line` all of its code. The dismissals."""
+        return self._client.send(calls.dismiss_warning(dataset_id, code=code, reason=reason, line=line, path=path))
+
+    def take_back(self, dataset_id: str, dismissal_id: str) -> Json:
+        """The warning counts again."""
+        answer: Json = self._client.send(calls.take_dismissal_back(dataset_id, dismissal_id))
+        return answer
+
     def wait(self, dataset_id: str, on_change: Callable[[Json], None] | None = None) -> Json:
         """The dataset, once it is `ready` or in `error`."""
         call, topic = calls.get_dataset(dataset_id), f"dataset:{dataset_id}"
