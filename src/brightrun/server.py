@@ -50,6 +50,7 @@ ROUTERS = (
     audit_api.router,
     notifications_api.router,
     costs_api.router,
+    costs_api.budget_router,
     datasets_api.router,
     mask_api.router,
     training_api.router,

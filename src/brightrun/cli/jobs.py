@@ -20,6 +20,7 @@ def start(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="A hyperparameter: key=value. Repeatable.")
     ] = None,
+    max_cost: Annotated[str | None, typer.Option(help="US dollars; it saves and stops before it costs more.")] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Watch until it ends.")] = False,
     url: UrlOption = None,
     token: TokenOption = None,
@@ -29,7 +30,12 @@ def start(
     values = _parsed(settings)
     with connect(url, token) as client:
         job = client.jobs.create(
-            dataset_id=dataset_id, preset_id=preset, base_model=base_model, name=name, hyperparameters=values or None
+            dataset_id=dataset_id,
+            preset_id=preset,
+            base_model=base_model,
+            name=name,
+            hyperparameters=values or None,
+            max_cost_usd=max_cost,
         )
         if wait:
             job = client.jobs.wait(job["id"], _say)
@@ -113,6 +119,7 @@ def resume(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="What may change on the way, key=value. Repeatable.")
     ] = None,
+    max_cost: Annotated[str | None, typer.Option(help="A new limit of the job, in US dollars.")] = None,
     url: UrlOption = None,
     token: TokenOption = None,
     as_json: JsonOption = False,
@@ -120,7 +127,7 @@ def resume(
     """Go on with a paused, failed, cancelled or interrupted job."""
     values = _parsed(settings)
     with connect(url, token) as client:
-        job = client.jobs.resume(job_id, checkpoint_step=step, hyperparameters=values or None)
+        job = client.jobs.resume(job_id, checkpoint_step=step, hyperparameters=values or None, max_cost_usd=max_cost)
     show(job, as_json=as_json, text=lambda: _print(job))
 
 

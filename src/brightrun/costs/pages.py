@@ -2,31 +2,28 @@
 
 import csv
 import io
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from typing import Annotated, Any
-from uuid import UUID
 
 from fastapi import APIRouter, Query, Response
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from brightrun.accounts.context import PageCtx, page_needs
 from brightrun.accounts.roles import Permission
-from brightrun.costs import repository, service
+from brightrun.costs import budgets, repository, service
+from brightrun.costs.breakdown import facts_of
+from brightrun.costs.schemas import BudgetIn, CostSummary
 from brightrun.costs.tables import CostRecord, CostType
-from brightrun.errors import InvalidInputError
+from brightrun.errors import BrightRunError, InvalidInputError
 from brightrun.web import forms, views
 from brightrun.web.http import PageParams, pick_sort
 from brightrun.web.text import plain_cell
+from brightrun.web.toasts import Toast, toast_redirect
 
 router = APIRouter(include_in_schema=False)
 
 _READ = page_needs(Permission.COSTS_READ)
-JobNames = Callable[[AsyncSession, set[UUID]], Awaitable[dict[UUID, str]]]
-job_names: list[JobNames] = []
-"""Ask for the names of jobs; the training room, one floor up, adds its own when it is imported."""
 
 TYPE_WORDS = {
     CostType.COMPUTE: "Training compute",
@@ -38,6 +35,7 @@ PERIODS = {"week": "Last 7 days", "month": "Last 30 days", "year": "Last 365 day
 _SORTS = {"recorded_at": CostRecord.recorded_at, "amount": CostRecord.amount, "cost_type": CostRecord.cost_type}
 _CSV_BATCH = 1000
 _MOST_BARS = 62
+_MOST_ROWS = 10
 
 Text = Annotated[str, Query(max_length=40)]
 
@@ -93,13 +91,25 @@ def bars(days: list[Any], most: int = _MOST_BARS) -> list[Bar]:
     ]
 
 
-async def names_of(session: AsyncSession, ids: set[UUID]) -> dict[UUID, str]:
-    """Names of the jobs that somebody knows."""
-    names: dict[UUID, str] = {}
-    if ids:
-        for ask in job_names:
-            names |= await ask(session, ids)
-    return names
+def breakdown_tables(summary: CostSummary) -> list[dict[str, Any]]:
+    """The three ways to look at one sum: the dearest few of each, and the rest as one row, so that they add up."""
+    kinds = [("job", "Job", "/training/", summary.by_job), ("dataset", "Dataset", "/datasets/", summary.by_dataset),
+             ("preset", "Preset", None, summary.by_preset)]  # fmt: skip
+    tables = []
+    for kind, title, path, shares in kinds:
+        rest = shares[_MOST_ROWS:]
+        rows = [
+            {
+                "name": share.name, "url": f"{path}{share.key}" if path and share.key else None,
+                "charges": share.charges, "amount": share.amount,
+            }
+            for share in shares[:_MOST_ROWS]
+        ]  # fmt: skip
+        if rest:
+            amount, charges = sum((share.amount for share in rest), Decimal(0)), sum(share.charges for share in rest)
+            rows.append({"name": f"{len(rest)} more", "url": None, "charges": charges, "amount": amount})
+        tables.append({"kind": kind, "title": title, "rows": rows})
+    return tables
 
 
 @router.get("/costs", **_READ)
@@ -124,8 +134,7 @@ async def costs_page(
         offset=page.offset,
         limit=page.limit,
     )
-    by_job = await repository.sums_by_job(ctx.session, chosen.first, chosen.last, limit=10)
-    ids = {job_id for job_id, _amount, _count in by_job} | {record.job_id for record in records}
+    facts = await facts_of(ctx.session, {record.job_id for record in records if record.job_id is not None})
     return views.render(
         ctx.request,
         "costs/costs.html",
@@ -141,9 +150,11 @@ async def costs_page(
         total=total,
         page_number=page,
         sort=sort,
-        by_job=by_job,
+        budget=await budgets.current(ctx.session),
+        can_manage=Permission.WORKSPACE_MANAGE in ctx.principal.permissions,
+        tables=breakdown_tables(summary),
         jobs=await repository.count_jobs(ctx.session, chosen.first, chosen.last),
-        names=await names_of(ctx.session, {job_id for job_id in ids if job_id is not None}),
+        names={job_id: known.name for job_id, known in facts.items()},
     )
 
 
@@ -157,7 +168,7 @@ async def export_costs(
         raise InvalidInputError("The dates do not make a period", code="validation_error", details=chosen.errors)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\r\n")
-    writer.writerow(["recorded_at_utc", "type", "amount_usd", "job_id", "job_name"])
+    writer.writerow(["recorded_at_utc", "type", "amount_usd", "job_id", "job_name", "dataset_name", "preset"])
     offset = 0
     while True:
         records, total = await repository.list_between(
@@ -170,16 +181,18 @@ async def export_costs(
             offset=offset,
             limit=_CSV_BATCH,
         )
-        names = await names_of(ctx.session, {record.job_id for record in records if record.job_id is not None})
+        facts = await facts_of(ctx.session, {record.job_id for record in records if record.job_id is not None})
         for record in records:
-            name = names.get(record.job_id, "") if record.job_id else ""
+            known = facts.get(record.job_id) if record.job_id else None
             writer.writerow(
                 [
                     record.recorded_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
                     record.cost_type,
                     f"{record.amount:.6f}",
                     record.job_id or "",
-                    plain_cell(name),
+                    plain_cell(known.name) if known else "",
+                    plain_cell(known.dataset_name) if known else "",
+                    known.preset if known else "",
                 ]
             )
         offset += len(records)
@@ -191,3 +204,20 @@ async def export_costs(
         media_type="text/csv; charset=utf-8",
         headers={"Content-Disposition": f'attachment; filename="{name}"'},
     )
+
+
+@router.post("/costs/budget", **page_needs(Permission.WORKSPACE_MANAGE))
+async def set_budget(ctx: PageCtx) -> Response:
+    """An empty limit is none."""
+    values = forms.text_fields(await ctx.request.form(), ("monthly_limit_usd", "reason"))
+    limit = values["monthly_limit_usd"].removeprefix("$").replace(",", "") or None
+    try:
+        body = forms.parse(BudgetIn, {"monthly_limit_usd": limit, "reason": values["reason"] or None})
+        await budgets.set_limit(ctx.session, body.monthly_limit_usd, reason=body.reason)
+    except BrightRunError as error:
+        text = " ".join(text for texts in forms.problems(error).values() for text in texts)
+        toast = Toast(title="The budget was not changed", description=text, category="error")
+    else:
+        words = "no limit" if body.monthly_limit_usd is None else f"${body.monthly_limit_usd:,.2f} a month"
+        toast = Toast(title="The budget is changed", description=f"Now {words}.")
+    return toast_redirect(ctx.request, "/costs", toast)

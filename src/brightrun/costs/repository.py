@@ -59,17 +59,14 @@ async def sums_by_day(session: AsyncSession, first: date, last: date) -> dict[da
     return {row[0]: row[1] for row in rows}
 
 
-async def sums_by_job(
-    session: AsyncSession, first: date, last: date, *, limit: int
-) -> list[tuple[UUID | None, Decimal, int]]:
-    """(job, sum, charges), the dearest first; None is what belongs to no job."""
+async def sums_by_job(session: AsyncSession, first: date, last: date) -> list[tuple[UUID | None, Decimal, int]]:
+    """(job, sum, charges) of every job with a charge, the dearest first; None is what belongs to no job."""
     amount = func.sum(CostRecord.amount)
     rows = await session.execute(
         select(CostRecord.job_id, amount, func.count())
         .where(*_between(first, last))
         .group_by(CostRecord.job_id)
         .order_by(amount.desc(), CostRecord.job_id)
-        .limit(limit)
     )
     return [(row[0], row[1], row[2]) for row in rows]
 

@@ -9,8 +9,8 @@ from sqlalchemy import ScalarSelect, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from brightrun.clock import utcnow
-from brightrun.costs import repository
-from brightrun.costs.schemas import CostSummary, DayCost
+from brightrun.costs import breakdown, budgets, repository
+from brightrun.costs.schemas import CostSummary, DayCost, ShareOut
 from brightrun.costs.tables import CostRecord, CostType
 from brightrun.errors import ConflictError, InvalidInputError
 from brightrun.ids import uuid7
@@ -73,6 +73,7 @@ async def record(
             "cost.recorded",
             {"job_id": str(job_id) if job_id else None, "cost_type": cost_type.value, "amount": str(amount)},
         )
+        await budgets.warn_if_due(session)
     elif (charge.amount, charge.cost_type) != (amount, cost_type.value):
         raise ConflictError(
             f"the charge {dedupe_key!r} was recorded before as {charge.amount} USD of {charge.cost_type}, "
@@ -123,6 +124,7 @@ async def summarise(session: AsyncSession, first: date, last: date) -> CostSumma
     """Sums over the days from `first` to `last`, both included; every day has an entry in the chart."""
     by_type = await repository.sums_by_type(session, first, last)
     by_day = await repository.sums_by_day(session, first, last)
+    parts = await breakdown.break_down(session, first, last)
     days = [first + timedelta(days=offset) for offset in range((last - first).days + 1)]
     return CostSummary(
         start_date=first,
@@ -130,5 +132,8 @@ async def summarise(session: AsyncSession, first: date, last: date) -> CostSumma
         total_cost=sum(by_type.values(), Decimal(0)),
         cost_by_type={CostType(name): amount for name, amount in by_type.items()},
         spent_this_month=await spent_this_month(session),
+        by_job=[ShareOut.model_validate(share) for share in parts.jobs],
+        by_dataset=[ShareOut.model_validate(share) for share in parts.datasets],
+        by_preset=[ShareOut.model_validate(share) for share in parts.presets],
         chart_data=[DayCost(date=day, amount=by_day.get(day, Decimal(0))) for day in days],
     )

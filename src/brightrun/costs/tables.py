@@ -5,10 +5,10 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Index, UniqueConstraint, func, text
+from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from brightrun.db.base import Base, HasId, InWorkspace, Money, enum_check
+from brightrun.db.base import Base, HasId, HasTimestamps, InWorkspace, Money, enum_check
 
 
 class CostType(StrEnum):
@@ -39,3 +39,13 @@ class CostRecord(HasId, InWorkspace, Base):
     billing_period: Mapped[date]
     dedupe_key: Mapped[str]
     recorded_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class WorkspaceBudget(HasTimestamps, InWorkspace, Base):
+    """monthly_limit: USD a calendar month, UTC; null: none. A workspace without a row has the default."""
+
+    __tablename__ = "workspace_budgets"
+    __table_args__ = (CheckConstraint("monthly_limit > 0", name="monthly_limit"),)
+
+    workspace_id: Mapped[UUID] = mapped_column(ForeignKey("workspaces.id", ondelete="CASCADE"), primary_key=True)
+    monthly_limit: Mapped[Money | None]

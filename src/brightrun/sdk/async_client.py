@@ -26,6 +26,7 @@ class AsyncClient:
         )
         self.datasets = AsyncDatasets(self)
         self.jobs = AsyncJobs(self)
+        self.costs = AsyncCosts(self)
         self.models = AsyncModels(self)
 
     async def __aenter__(self) -> Self:
@@ -173,7 +174,7 @@ class AsyncJobs:
         return answer
 
     async def resume(self, job_id: str, **options: Any) -> Json:
-        """options: checkpoint_step, hyperparameters (those that do not change the result)."""
+        """options: checkpoint_step, hyperparameters (that do not change the result), max_cost_usd."""
         answer: Json = await self._client.send(calls.resume_job(job_id, **options))
         return answer
 
@@ -188,6 +189,25 @@ class AsyncJobs:
 
     async def wait(self, job_id: str) -> Json:
         answer: Json = await self._client.in_thread(lambda client: client.jobs.wait(job_id))
+        return answer
+
+
+class AsyncCosts:
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+
+    async def summary(self, **filters: Any) -> Json:
+        """Sums of a period; filters: period, start_date, end_date."""
+        answer: Json = await self._client.send(calls.costs(**filters))
+        return answer
+
+    async def budget(self) -> Json:
+        answer: Json = await self._client.send(calls.budget())
+        return answer
+
+    async def set_budget(self, monthly_limit_usd: str | None, *, reason: str | None = None) -> Json:
+        """None: no limit."""
+        answer: Json = await self._client.send(calls.set_budget(monthly_limit_usd, reason=reason))
         return answer
 
 

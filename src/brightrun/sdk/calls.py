@@ -169,9 +169,19 @@ def pause_job(job_id: str) -> Call:
 
 
 def resume_job(
-    job_id: str, *, checkpoint_step: int | None = None, hyperparameters: dict[str, Any] | None = None
+    job_id: str,
+    *,
+    checkpoint_step: int | None = None,
+    hyperparameters: dict[str, Any] | None = None,
+    max_cost_usd: str | None = None,
+    budget_override_reason: str | None = None,
 ) -> Call:
-    body = without_none(checkpoint_step=checkpoint_step, hyperparameters=hyperparameters)
+    body = without_none(
+        checkpoint_step=checkpoint_step,
+        hyperparameters=hyperparameters,
+        max_cost_usd=max_cost_usd,
+        budget_override_reason=budget_override_reason,
+    )
     return Call("POST", f"/api/jobs/{_id(job_id)}/resume", json=body, pick="job")
 
 
@@ -181,6 +191,22 @@ def retry_job(job_id: str, *, apply_fix: bool = False) -> Call:
 
 def job_metrics(job_id: str, *, points: int | None = None) -> Call:
     return Call("GET", f"/api/jobs/{_id(job_id)}/metrics", params=without_none(points=points))
+
+
+# --- costs ----------------------------------------------------------------------------------------------------------
+
+
+def costs(**filters: Any) -> Call:
+    return Call("GET", "/api/costs", params=without_none(**filters), pick="costs")
+
+
+def budget() -> Call:
+    return Call("GET", "/api/budget", pick="budget")
+
+
+def set_budget(monthly_limit_usd: str | None, *, reason: str | None = None) -> Call:
+    body = {"monthly_limit_usd": monthly_limit_usd, "reason": reason}
+    return Call("PUT", "/api/budget", json=body, pick="budget")
 
 
 # --- models ---------------------------------------------------------------------------------------------------------

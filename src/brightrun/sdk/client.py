@@ -54,6 +54,7 @@ class Client:
         self._http = httpx2.Client(base_url=self.url, headers={"Authorization": f"Bearer {token}"}, timeout=timeout_s)
         self.datasets = Datasets(self)
         self.jobs = Jobs(self)
+        self.costs = Costs(self)
         self.models = Models(self)
 
     def __enter__(self) -> Self:
@@ -323,7 +324,7 @@ class Jobs:
         return answer
 
     def resume(self, job_id: str, **options: Any) -> Json:
-        """options: checkpoint_step, hyperparameters (those that do not change the result)."""
+        """options: checkpoint_step, hyperparameters (that do not change the result), max_cost_usd."""
         answer: Json = self._client.send(calls.resume_job(job_id, **options))
         return answer
 
@@ -339,6 +340,25 @@ class Jobs:
     def wait(self, job_id: str, on_change: Callable[[Json], None] | None = None) -> Json:
         """The job, once it is completed, failed or cancelled."""
         return self._client.wait_for(calls.get_job(job_id), f"job:{job_id}", JOB_SETTLED, on_change)
+
+
+class Costs:
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def summary(self, **filters: Any) -> Json:
+        """Sums of a period; filters: period, start_date, end_date."""
+        answer: Json = self._client.send(calls.costs(**filters))
+        return answer
+
+    def budget(self) -> Json:
+        answer: Json = self._client.send(calls.budget())
+        return answer
+
+    def set_budget(self, monthly_limit_usd: str | None, *, reason: str | None = None) -> Json:
+        """None: no limit."""
+        answer: Json = self._client.send(calls.set_budget(monthly_limit_usd, reason=reason))
+        return answer
 
 
 class Models:
@@ -358,4 +378,4 @@ class Models:
         return self._client.download(calls.model_download_path(model_id), Path(target), progress)
 
 
-__all__ = ["ApiError", "Client", "Datasets", "Jobs", "Models"]
+__all__ = ["ApiError", "Client", "Costs", "Datasets", "Jobs", "Models"]

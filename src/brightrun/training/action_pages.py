@@ -69,13 +69,19 @@ async def pause(ctx: PageCtx, job_id: UUID) -> Response:
 @router.post("/{job_id}/resume", **_WRITE)
 async def resume(ctx: PageCtx, job_id: UUID) -> Response:
     """Empty fields change nothing."""
-    names = ("checkpoint_step", _CHECKPOINTING, *ADJUSTED)
+    names = ("checkpoint_step", "max_cost_usd", _CHECKPOINTING, *ADJUSTED)
     values = forms.text_fields(await ctx.request.form(), names)
     changes = {name: values[name] for name in (_CHECKPOINTING, *ADJUSTED) if values[name]}
-    given = {"checkpoint_step": values["checkpoint_step"] or None, "hyperparameters": changes}
-    return await _do(
-        ctx, job_id, lambda session: actions.resume(session, job_id, forms.parse(JobResume, given)), _goes_on
-    )
+    given = {
+        "checkpoint_step": values["checkpoint_step"] or None,
+        "max_cost_usd": values["max_cost_usd"].removeprefix("$") or None,
+        "hyperparameters": changes,
+    }
+
+    async def work(session: AsyncSession) -> TrainingJob:
+        return await actions.resume(session, ctx.principal, job_id, forms.parse(JobResume, given))
+
+    return await _do(ctx, job_id, work, _goes_on)
 
 
 @router.post("/{job_id}/retry", **_WRITE)

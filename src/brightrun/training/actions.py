@@ -1,6 +1,7 @@
 """What people do with a job: cancel, pause, resume, retry. Each locks the row, and is harmless when it is repeated."""
 
-from typing import Any
+from decimal import Decimal
+from typing import Any, NoReturn
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -13,13 +14,13 @@ from brightrun.formats import hyperparameters
 from brightrun.formats.hyperparameters import ADJUSTABLE, HyperparameterError
 from brightrun.queue import enqueue
 from brightrun.settings import Settings
-from brightrun.training import endings, repository
+from brightrun.training import endings, repository, spending
 from brightrun.training.changes import announce, note
 from brightrun.training.failures.classify import classify
 from brightrun.training.failures.remedies import Fix, suggested_fix
 from brightrun.training.schemas import GpuConfigIn, JobCancel, JobCreate, JobResume, JobRetry
 from brightrun.training.service import REGISTER_TASK, create, get
-from brightrun.training.tables import ACTIVE, ENDED, JobStatus, TrainingJob
+from brightrun.training.tables import ACTIVE, ENDED, WAITING, JobStatus, TrainingJob
 
 RETRYABLE = (JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.INTERRUPTED)
 _AGAIN = " (again)"
@@ -68,14 +69,14 @@ async def pause(session: AsyncSession, job_id: UUID) -> TrainingJob:
     return await get(session, job_id)
 
 
-async def resume(session: AsyncSession, job_id: UUID, body: JobResume) -> TrainingJob:
+async def resume(session: AsyncSession, principal: Principal, job_id: UUID, body: JobResume) -> TrainingJob:
     """Go on with a job that stopped: from its newest checkpoint or from one that is chosen, with allowed changes.
 
     One that is only asked to pause simply runs on. Raises ConflictError for a job that runs, is done or is being
     cancelled; InvalidInputError for a checkpoint that is not kept, or a change that would make it another run.
     """
     job = await get(session, job_id, lock=True)
-    plain = body.checkpoint_step is None and not body.hyperparameters
+    plain = body.checkpoint_step is None and not body.hyperparameters and body.max_cost_usd is None
     if job.status in ACTIVE and job.cancel_requested_at is None and job.trained_at is None and plain:
         if job.pause_requested_at is not None:
             job.pause_requested_at = None
@@ -92,7 +93,12 @@ async def resume(session: AsyncSession, job_id: UUID, body: JobResume) -> Traini
         _choose_checkpoint(job, body.checkpoint_step)
     if changes:
         _change(job, changes)
-    return await _go_on(session, job, "resumed", changes)
+    raised = body.max_cost_usd is not None and (job.max_cost is None or body.max_cost_usd > job.max_cost)
+    if body.max_cost_usd is not None:
+        job.max_cost = body.max_cost_usd
+    if not raised:
+        _require_cap_not_reached(job)
+    return await _go_on(session, principal, job, "resumed", changes, override=body.budget_override_reason)
 
 
 async def retry(
@@ -106,8 +112,9 @@ async def retry(
     job = await get(session, job_id, lock=True)
     if job.status not in RETRYABLE:
         raise ConflictError(f"The job is {job.status}; only a job that stopped can be retried", code="not_retryable")
+    _require_cap_not_reached(job)
     if not body.apply_fix:
-        return await _go_on(session, job, "retried", {})
+        return await _go_on(session, principal, job, "retried", {}, override=body.budget_override_reason)
     fix = None
     if job.status == JobStatus.FAILED and job.trained_at is None:
         failure = classify(job.error_code, job.error_message, job.error_evidence)
@@ -115,13 +122,13 @@ async def retry(
     if fix is None:
         raise ConflictError("No change is known to help here. Retry without one, or start a similar job", code="no_fix")
     if fix.starts_anew:
-        return await _start_instead(session, settings, principal, job, fix)
+        return await _start_instead(session, settings, principal, job, fix, body.budget_override_reason)
     _change(job, fix.values)
-    return await _go_on(session, job, "retried", fix.values)
+    return await _go_on(session, principal, job, "retried", fix.values, override=body.budget_override_reason)
 
 
 async def _start_instead(
-    session: AsyncSession, settings: Settings, principal: Principal, job: TrainingJob, fix: Fix
+    session: AsyncSession, settings: Settings, principal: Principal, job: TrainingJob, fix: Fix, override: str | None
 ) -> TrainingJob:
     """A new job with the change, linked to the failed one."""
     earlier = await repository.newest_retry(session, job.id)
@@ -137,6 +144,8 @@ async def _start_instead(
         base_model=job.base_model,
         name=f"{job.name.removesuffix(_AGAIN)[: 255 - len(_AGAIN)]}{_AGAIN}",
         seed=job.seed,
+        max_cost_usd=job.max_cost,
+        budget_override_reason=override,
     )
     new, _is_new = await create(session, settings, principal, body, idempotency_key=None, retry_of=job.id)
     await note(session, job, "retried", f"Started anew as another job: {fix.why}", details=fix.values)
@@ -152,8 +161,22 @@ def _change(job: TrainingJob, changes: dict[str, Any]) -> None:
     job.hyperparameters = job.hyperparameters | changes
 
 
-async def _go_on(session: AsyncSession, job: TrainingJob, how: str, changes: dict[str, Any]) -> TrainingJob:
-    """Into the queue again; what is counted against it is counted anew."""
+async def _go_on(
+    session: AsyncSession,
+    principal: Principal,
+    job: TrainingJob,
+    how: str,
+    changes: dict[str, Any],
+    *,
+    override: str | None,
+) -> TrainingJob:
+    """Into the queue again, if there is money for what it may still cost; what is counted against it starts anew."""
+    if job.trained_at is None and job.price_per_hour and job.status not in WAITING:  # those are counted already
+        _require_room_below_cap(job)
+        upper = spending.upper_estimate(job.estimate, job.price_per_hour, job.max_cost)
+        more = max(Decimal(0), upper - job.current_cost)
+        allowed = await spending.require_budget(session, principal, more, override=override)
+        await spending.note_override(session, job, allowed)
     if job.trained_at is None and job.run_dir is None:
         dataset = await repository.datasets(session, {job.dataset_id})
         found = dataset.get(job.dataset_id)
@@ -180,6 +203,27 @@ async def _go_on(session: AsyncSession, job: TrainingJob, how: str, changes: dic
     await audit(session, f"job.{how}", "job", job.id, {"checkpoint_step": job.checkpoint_step, "changes": changes})
     await announce(session, job)
     return await get(session, job.id)
+
+
+def _require_cap_not_reached(job: TrainingJob) -> None:
+    """It stopped a step before its limit: it would only start, and stop again."""
+    if job.error_code == "budget":
+        _refuse_for_cap(job)
+
+
+def _require_room_below_cap(job: TrainingJob) -> None:
+    left = spending.left_to_spend(job)
+    if left is not None and left <= 0:
+        _refuse_for_cap(job)
+
+
+def _refuse_for_cap(job: TrainingJob) -> NoReturn:
+    raise ConflictError(
+        f"The job has cost ${job.current_cost:.2f}, and its limit is ${job.max_cost:.2f}: raise `max_cost_usd` to "
+        "go on",
+        code="job_limit_reached",
+        details={"max_cost_usd": f"{job.max_cost:.6f}", "cost_usd": f"{job.current_cost:.6f}"},
+    )
 
 
 def _require_untrained(job: TrainingJob) -> None:

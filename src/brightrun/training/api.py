@@ -179,7 +179,7 @@ async def pause_job(ctx: Ctx, job_id: UUID) -> Success[JobData]:
 @router.post("/api/jobs/{job_id}/resume", **_WRITE)
 async def resume_job(ctx: Ctx, job_id: UUID, body: JobResume | None = None) -> Success[JobData]:
     """Go on with a paused, failed, cancelled or interrupted job, from any of its checkpoints, with allowed changes."""
-    return await _one(ctx, await actions.resume(ctx.session, job_id, body or JobResume()))
+    return await _one(ctx, await actions.resume(ctx.session, ctx.principal, job_id, body or JobResume()))
 
 
 @router.post("/api/jobs/{job_id}/retry", **_WRITE)

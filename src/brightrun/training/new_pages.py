@@ -30,7 +30,10 @@ router = APIRouter(prefix="/training", include_in_schema=False)
 
 _WRITE = page_needs(Permission.JOBS_WRITE)
 _MOST_DATASETS = 100
-_PLAIN = ("dataset_id", "preset_id", "base_model", "other_model", "gpu_type", "gpu_count", "name", "idempotency_key")
+_PLAIN = (
+    "dataset_id", "preset_id", "base_model", "other_model", "gpu_type", "gpu_count", "name", "max_cost_usd",
+    "budget_override_reason", "idempotency_key",
+)  # fmt: skip
 _PREFIX = "hp_"
 OTHER_MODEL = "other"
 """The choice that stands for a name typed in: a hub id."""
@@ -83,6 +86,8 @@ class Filled:
             "dataset_id": self.plain["dataset_id"],
             "base_model": self.base_model,
             "name": self.plain["name"] or None,
+            "max_cost_usd": self.plain["max_cost_usd"].removeprefix("$").replace(",", "") or None,
+            "budget_override_reason": self.plain["budget_override_reason"] or None,
         }
         return forms.parse(JobCreate, self._values() | more)
 
@@ -169,7 +174,10 @@ async def start(ctx: PageCtx) -> Response:
                 "This form has started a job already. Press the button again to start another one"
             )
         options = await asyncio.to_thread(training_options, ctx.settings)
-        return await _page(ctx, filled, options, errors=form_problems(error), status=error.status)
+        over_budget = error.code == "budget_exceeded"
+        return await _page(
+            ctx, filled, options, errors=form_problems(error), status=error.status, over_budget=over_budget
+        )
     return toast_redirect(
         ctx.request, f"/training/{job.id}", Toast(title="Training is queued", description="It starts within seconds.")
     )
@@ -181,6 +189,8 @@ def form_problems(error: BrightRunError) -> dict[str, list[str]]:
     source = error
     if error.code == "gpu_unavailable" and isinstance(error.details, dict):
         source = InvalidInputError(error.message, code="validation_error", details=error.details)
+    if error.code == "budget_exceeded":
+        source = InvalidInputError(error.message, code="validation_error", details={"max_cost_usd": [error.message]})
     if error.code == "dataset_not_ready":
         source = InvalidInputError(error.message, code="validation_error", details={"dataset_id": [error.message]})
     return {
@@ -214,6 +224,7 @@ async def _page(
     errors: dict[str, list[str]] | None = None,
     status: int = 200,
     block: str | None = None,
+    over_budget: bool = False,
 ) -> Response:
     promise, problems, dataset = await _estimated(ctx, filled)
     ready: list[Dataset] = []
@@ -257,6 +268,8 @@ async def _page(
         problems=problems,
         problem_label=problem_label,
         errors=shown,
+        may_override=(over_budget or bool(filled.plain["budget_override_reason"]))
+        and Permission.WORKSPACE_MANAGE in ctx.principal.permissions,
     )
 
 

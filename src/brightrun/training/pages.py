@@ -10,7 +10,6 @@ from fastapi.responses import JSONResponse
 
 from brightrun.accounts.context import PageCtx, RequestContext, page_needs
 from brightrun.accounts.roles import Permission
-from brightrun.costs import pages as costs_pages
 from brightrun.errors import InvalidInputError
 from brightrun.formats.hyperparameters import SPECS
 from brightrun.training import repository, series, service
@@ -55,9 +54,6 @@ REASON_WORDS = {
     "no_longer_needed": "No longer needed",
     "other": "Another reason",
 }
-
-
-costs_pages.job_names.append(repository.names)
 
 
 # --- the list -------------------------------------------------------------------------------------------------------

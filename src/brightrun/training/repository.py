@@ -7,6 +7,8 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, ScalarSelect, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from brightrun.costs import breakdown
+from brightrun.costs.breakdown import JobFacts
 from brightrun.datasets.tables import Dataset
 from brightrun.training.tables import ACTIVE, JobEvent, JobStatus, TrainingAttempt, TrainingJob
 from brightrun.web.http import Page
@@ -118,9 +120,17 @@ async def queue_position(session: AsyncSession, job: TrainingJob) -> int:
     return (ahead or 0) + 1
 
 
-async def names(session: AsyncSession, ids: set[UUID]) -> dict[UUID, str]:
-    rows = await session.execute(select(TrainingJob.id, TrainingJob.name).where(TrainingJob.id.in_(ids)))
-    return {row[0]: row[1] for row in rows}
+async def facts(session: AsyncSession, ids: set[UUID]) -> dict[UUID, JobFacts]:
+    """What costs say of jobs. Datasets are never taken away below them, only marked as deleted."""
+    query = (
+        select(TrainingJob.id, TrainingJob.name, TrainingJob.dataset_id, Dataset.name, TrainingJob.preset_id)
+        .join(Dataset, Dataset.id == TrainingJob.dataset_id)
+        .where(TrainingJob.id.in_(ids))
+    )
+    return {row[0]: JobFacts(row[1], row[2], row[3], row[4]) for row in await session.execute(query)}
+
+
+breakdown.job_facts.append(facts)
 
 
 async def list_events(

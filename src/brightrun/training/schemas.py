@@ -1,6 +1,7 @@
 """What the training API takes and gives. Recorded money is USD as text; an estimate is a number."""
 
 from datetime import datetime
+from decimal import Decimal
 from typing import Annotated, Any, Literal, get_args
 from uuid import UUID
 
@@ -51,6 +52,18 @@ class EstimateIn(BaseModel):
     method: Literal["documented"] = "documented"
 
 
+MaxCost = Annotated[
+    Decimal,
+    Field(gt=0, le=100_000, decimal_places=6, description="It saves a checkpoint and stops before it costs more"),
+]
+OverrideReason = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=20, max_length=1000),
+    STORABLE,
+    Field(description="Why it may pass the month's budget; for owners and admins, kept in the audit log"),
+]
+
+
 class JobCreate(BaseModel):
     """base_model: `tiny`, `tiny-random`, a folder's name below the base-model directory, or a hub id."""
 
@@ -63,6 +76,8 @@ class JobCreate(BaseModel):
     base_model: BaseModelName | None = None
     name: Name | None = None
     seed: Annotated[int | None, Field(ge=0, le=4_294_967_295)] = None
+    max_cost_usd: MaxCost | None = None
+    budget_override_reason: OverrideReason | None = None
 
 
 CancelReason = Literal[
@@ -96,6 +111,8 @@ class JobResume(BaseModel):
         dict[str, HyperparameterValue],
         Field(max_length=64, description=f"Only what does not change the result: {', '.join(sorted(ADJUSTABLE))}"),
     ] = {}
+    max_cost_usd: MaxCost | None = None
+    budget_override_reason: OverrideReason | None = None
 
 
 class AttemptOut(BaseModel):
@@ -173,6 +190,7 @@ class JobRetry(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     apply_fix: bool = False
+    budget_override_reason: OverrideReason | None = None
 
 
 class InterruptionsOut(BaseModel):
@@ -221,6 +239,8 @@ class JobOut(BaseModel):
     cost_usd: Usd
     final_cost_usd: Usd | None
     price_per_hour_usd: Usd
+    max_cost_usd: Usd | None
+    budget_override: dict[str, Any] | None
     cancelling: bool
     stop_overdue: bool
     pausing: bool

@@ -24,7 +24,7 @@ from brightrun.formats.names import TRAINED_LATER
 from brightrun.ids import uuid7
 from brightrun.notifications.tables import NotificationType
 from brightrun.settings import Settings
-from brightrun.training import endings, estimate, repository
+from brightrun.training import endings, estimate, repository, spending
 from brightrun.training.changes import announce, note
 from brightrun.training.configuration import (
     DEFAULT_BASE_MODEL,
@@ -133,6 +133,10 @@ async def create(
     base_model = body.base_model or DEFAULT_BASE_MODEL
     await check_base_model(settings, base_model)
     values, gpu, count = configuration.values, configuration.gpu, configuration.gpu_count
+    price = (gpu.price_per_gpu_hour_usd * count).quantize(Decimal("0.000001"))
+    promise = _promise(work, configuration)
+    upper = spending.upper_estimate(promise, price, body.max_cost_usd)
+    override = await spending.require_budget(session, principal, upper, override=body.budget_override_reason)
     job = TrainingJob(
         id=uuid7(),
         workspace_id=principal.workspace_id,
@@ -147,8 +151,10 @@ async def create(
         hyperparameters=configuration.as_json,
         rules_fired=configuration.rules,
         gpu_config=gpu.frozen(count),
-        price_per_hour=(gpu.price_per_gpu_hour_usd * count).quantize(Decimal("0.000001")),
-        estimate=_promise(work, configuration),
+        price_per_hour=price,
+        estimate=promise,
+        max_cost=body.max_cost_usd,
+        budget_override=override,
         idempotency_key=idempotency_key,
         request_hash=digest,
         retry_of=retry_of,
@@ -160,6 +166,7 @@ async def create(
     session.add(job)
     await session.flush()
     await session.refresh(job)
+    await spending.note_override(session, job, override)
     await note(session, job, "queued", "The job waits to be started.")
     await audit(session, "job.created", "job", job.id, {"name": job.name, "dataset_id": str(dataset.id)})
     await endings.tell(

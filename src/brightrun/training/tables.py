@@ -80,7 +80,8 @@ class TrainingJob(HasId, InWorkspace, HasTimestamps, Base):
     gpu_config: `{type, count, price_per_gpu_hour_usd, …}`, frozen at creation. estimate: the promise at creation.
     dataset_sha256: of the bytes that were validated when the job was created; other bytes are not trained on.
     progress: 0…100, never goes back. trained_at: the trainer is done; the model is being stored.
-    retry_of: the failed job that this one was started instead of, with another configuration.
+    max_cost: USD that it may cost in all; it saves and stops there. budget_override: who let it pass the workspace's
+    budget, when and why. retry_of: the failed job that this one was started instead of, with another configuration.
     host: the machine (data directory) whose disk has the run directory. run_number: how often one was made.
     lease_owner, lease_expires_at: the supervisor that follows the job; only it may write the run's state.
     attempt: number of the newest attempt. event_offset, last_event_seq, log_offset: how far the run's files are read.
@@ -99,6 +100,7 @@ class TrainingJob(HasId, InWorkspace, HasTimestamps, Base):
         CheckConstraint("char_length(name) between 1 and 255", name="name_length"),
         CheckConstraint("char_length(cancel_note) <= 2000", name="cancel_note_length"),
         CheckConstraint("progress between 0 and 100", name="progress"),
+        CheckConstraint("max_cost > 0", name="max_cost"),
         CheckConstraint("current_cost >= 0 and final_cost >= 0", name="cost"),
         CheckConstraint("status <> 'failed' or (error_code is not null and error_message is not null)", name="failed"),
         CheckConstraint("status <> 'completed' or (completed_at is not null and progress = 100)", name="completed"),
@@ -154,6 +156,8 @@ class TrainingJob(HasId, InWorkspace, HasTimestamps, Base):
     completed_at: Mapped[datetime | None]
     current_cost: Mapped[Money] = mapped_column(server_default=text("0"))
     final_cost: Mapped[Money | None]
+    max_cost: Mapped[Money | None]
+    budget_override: Mapped[dict[str, Any] | None]
     waiting_reason: Mapped[str | None]
 
     error_code: Mapped[str | None]

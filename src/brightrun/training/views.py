@@ -14,7 +14,7 @@ from brightrun.training import repository
 from brightrun.training.actions import RESUMABLE, RETRYABLE
 from brightrun.training.changes import eta_seconds
 from brightrun.training.failures.classify import classify
-from brightrun.training.failures.remedies import action_for, suggested_fix
+from brightrun.training.failures.remedies import Action, action_for, suggested_fix
 from brightrun.training.schemas import ActionOut, AttemptOut, DatasetRef, FailureOut, FixOut, InterruptionsOut, JobOut
 from brightrun.training.supervisor.alarms import STOPPED_WITHIN_S
 from brightrun.training.tables import ENDED, JobStatus, Outcome, TrainingAttempt, TrainingJob
@@ -62,6 +62,8 @@ def _view(job: TrainingJob, dataset: Dataset) -> JobOut:
         cost_usd=job.current_cost,
         final_cost_usd=job.final_cost,
         price_per_hour_usd=job.price_per_hour,
+        max_cost_usd=job.max_cost,
+        budget_override=job.budget_override,
         cancelling=job.cancel_requested_at is not None and not ended,
         stop_overdue=not ended
         and job.cancel_requested_at is not None
@@ -162,6 +164,8 @@ def failure_view(job: TrainingJob) -> FailureOut | None:
     found = classify(job.error_code, job.error_message, job.error_evidence)
     fix = suggested_fix(found.kind, job.hyperparameters)
     action = action_for(found.kind, fix, job_id=job.id, dataset_id=job.dataset_id)
+    if job.error_code == "month_budget":
+        action = Action("raise_limit", "Look at the budget", "/costs")
     return FailureOut(
         kind=found.kind,
         title=found.explanation.title,

@@ -15,6 +15,7 @@ _CERTAIN: dict[str, FailureClass] = {
     "diverged": _C.DIVERGED,
     "stalled": _C.STALLED,
     "budget": _C.BUDGET,
+    "month_budget": _C.BUDGET,
     "disk_full": _C.DISK,
     "out_of_memory_host": _C.HOST_MEMORY,
     "killed": _C.PREEMPTED,

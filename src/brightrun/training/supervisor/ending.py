@@ -31,7 +31,7 @@ _OUTCOMES = {Kind.DONE: Outcome.DONE, Kind.INTERRUPTED: Outcome.INTERRUPTED}
 class AttemptEnd:
     """exit_code: None when nobody saw it. seen_alive: by this supervisor, a moment ago.
 
-    stopped_by_us: the worker stops, and asked the trainer to. shortage: the disk is nearly full, so it was asked to.
+    stopped_by_us: the worker stops, and asked the trainer to. shortage, over_budget: why it was asked to otherwise.
     stalled: it gave no sign of life and was ended. memory_kills: processes that the system killed for memory meanwhile.
     """
 
@@ -42,6 +42,7 @@ class AttemptEnd:
     seen_alive: bool
     stopped_by_us: bool = False
     shortage: str | None = None
+    over_budget: str | None = None
     stalled: bool = False
     memory_kills: int = 0
 
@@ -135,6 +136,11 @@ class AttemptEnd:
         match verdict.kind:
             case Kind.DONE:
                 await settle.trained(session, job)
+            case Kind.INTERRUPTED if self.over_budget is not None and job.pause_requested_at is None:
+                await endings.failed(
+                    session, job, code="month_budget", message=self.over_budget,
+                    advice="Raise the workspace's budget and go on from the checkpoint, or wait for next month.",
+                )  # fmt: skip
             case Kind.INTERRUPTED:
                 by_us = self.stopped_by_us or self.shortage is not None
                 await settle.interrupted(session, job, verdict, by_us=by_us, evidence=evidence, shortage=self.shortage)

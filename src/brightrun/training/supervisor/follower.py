@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from brightrun.clock import utcnow
 from brightrun.logs import get_logger
+from brightrun.training import spending
 from brightrun.training.changes import announce, note
 from brightrun.training.executors.base import Executor, ProcessIdentity, RunningTrainer, StopAction
 from brightrun.training.supervisor import alarms, settle, watchdogs
@@ -33,7 +34,7 @@ STOP_GRACE_S = 40.0
 """A trainer stops between two steps; one that has not by then is killed, and resumes from its last checkpoint."""
 _GONE_WITHIN_S = 15.0
 _ANNOUNCE_EVERY_S = 1.0
-_DISK_EVERY_S = 5.0
+_LOOK_EVERY_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ class Follower:
         self._announced = 0.0
         self._shortage: str | None = None
         self._stalled = False
-        self._disk_looked_at = 0.0
+        self._over_budget: str | None = None
+        self._looked_at = 0.0
 
     async def run(self) -> None:
         """Until the attempt is settled, the job is put back, or another supervisor has it."""
@@ -143,24 +145,29 @@ class Follower:
             seen_alive=seen_alive,
             stopped_by_us=asked_at is not None and hold.stopping.is_set(),
             shortage=self._shortage,
+            over_budget=self._over_budget,
             stalled=self._stalled,
             memory_kills=watchdogs.memory_kills() - kills,
         )
         return await end.settle()
 
     async def _own_reason_to_stop(self) -> StopAction | None:
-        """The worker stops, or there is hardly any room left: it saves while it still can, and waits for room."""
+        """The worker stops, money or room has run out: it saves while it still can."""
         hold = self.hold
-        if hold.stopping.is_set() or self._shortage is not None:
+        if hold.stopping.is_set() or self._shortage is not None or self._over_budget is not None:
             return StopAction.SAVE
         now = time.monotonic()
-        if now - self._disk_looked_at >= _DISK_EVERY_S:
-            self._disk_looked_at = now
+        if now - self._looked_at >= _LOOK_EVERY_S:
+            self._looked_at = now
             settings = hold.platform.settings
+            self._over_budget = await hold.transaction(self._over_the_month)
             self._shortage = await asyncio.to_thread(
                 watchdogs.disk_shortage, self._run_dir, settings.min_free_disk_bytes
             )
-        return StopAction.SAVE if self._shortage is not None else None
+        return StopAction.SAVE if self._shortage is not None or self._over_budget is not None else None
+
+    async def _over_the_month(self, session: AsyncSession) -> str | None:
+        return await spending.over_the_month(session, await self.hold.job(session))
 
     # --- one round ----------------------------------------------------------------------------------------------
 

@@ -1,7 +1,9 @@
 """What a person changed between two attempts, brought into the run directory before the next one starts."""
 
+import json
 import re
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,21 @@ def edit_run(
             if match is not None and int(match[1]) > resume_step:
                 path.rename(_free_name(path.with_name(f"set-aside-{path.name}")))
     return changed
+
+
+def budgets_for(run_dir: Path, *, price_per_hour: Decimal, max_cost: Decimal | None, left: Decimal | None) -> Budgets:
+    """What the trainer may take until a job's cap: `left` USD by the ledger, beyond what it has worked for already.
+
+    Told in seconds, because the ledger counts more than the trainer knows of: start-up, and directories that were lost.
+    """
+    if max_cost is None or left is None or price_per_hour == 0:
+        return Budgets()
+    try:
+        spent = float(json.loads((run_dir / "heartbeat.json").read_bytes())["spent_seconds"])
+    except (OSError, ValueError, KeyError, TypeError):
+        spent = 0.0
+    seconds = max(0.001, spent + float(left * 3600 / price_per_hour))
+    return Budgets(max_seconds=seconds, max_cost_usd=f"{max_cost:f}", price_per_hour_usd=f"{price_per_hour:f}")
 
 
 def _free_name(path: Path) -> Path:

@@ -13,14 +13,14 @@ from brightrun.formats.hyperparameters import total_steps
 from brightrun.ids import uuid7
 from brightrun.logs import get_logger
 from brightrun.notifications.tables import NotificationType
-from brightrun.training import endings
+from brightrun.training import endings, spending
 from brightrun.training.changes import announce, note
 from brightrun.training.executors.base import Executor, NoDeviceError, RunningTrainer
 from brightrun.training.supervisor import readiness, settle, watchdogs
 from brightrun.training.supervisor.hold import Hold, run_dir_of
 from brightrun.training.supervisor.outcomes import Kind, Verdict
 from brightrun.training.supervisor.prepare import PreparationError
-from brightrun.training.supervisor.run_edits import edit_run
+from brightrun.training.supervisor.run_edits import budgets_for, edit_run
 from brightrun.training.tables import JobStage, JobStatus, TrainingAttempt, TrainingJob
 
 log = get_logger(__name__)
@@ -32,6 +32,15 @@ T = TypeVar("T")
 
 class StoppedError(Exception):
     """The worker stops, or the job was cancelled or paused, before a trainer was started."""
+
+
+def _edit(job: TrainingJob) -> None:
+    """What was changed since the last attempt, and what its cap leaves, into the run directory."""
+    run_dir = run_dir_of(job)
+    budgets = budgets_for(
+        run_dir, price_per_hour=job.price_per_hour, max_cost=job.max_cost, left=spending.left_to_spend(job)
+    )
+    edit_run(run_dir, changes=job.run_changes, resume_step=job.resume_step, budgets=budgets)
 
 
 class Starter:
@@ -46,8 +55,8 @@ class Starter:
             await asyncio.to_thread(self._require_room)
             if not readiness.is_prepared(job):
                 await self._prepare(job)
-            else:
-                await asyncio.to_thread(edit_run, run_dir_of(job), changes=job.run_changes, resume_step=job.resume_step)
+                job = await self._hold.transaction(self._hold.job)
+            await asyncio.to_thread(_edit, job)
             return await self._launch()
         except StoppedError:
             await self._hold.transaction(self._put_down)
@@ -151,6 +160,11 @@ class Starter:
         job = await hold.job(session)
         if job.cancel_requested_at is not None or job.pause_requested_at is not None or hold.stopping.is_set():
             raise StoppedError("before the trainer was started")
+        left = spending.left_to_spend(job)
+        if left is not None and left <= 0:
+            raise PreparationError(
+                "budget", f"The job's limit is reached: ${job.current_cost:.2f} of ${job.max_cost:.2f}."
+            )
         job.attempt += 1
         # In run.json by now; what comes after this attempt goes on from its newest checkpoint.
         job.resume_step, job.run_changes = None, {}
