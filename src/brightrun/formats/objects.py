@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from brightrun.formats.decode import decode, locate_fault
-from brightrun.formats.masking import around
 from brightrun.formats.mendable import json_meant
 from brightrun.formats.reading import Reading
 from brightrun.formats.registry import Format, read_object
@@ -55,6 +54,8 @@ class ObjectReader(NamedTuple):
 
 
 def _report_fault(reading: Reading, data: bytes, first_line: int) -> None:
+    from brightrun.formats.masking import around  # loaded when there is something to report
+
     fault = locate_fault(data)
     reading.fault = fault.position
     line = first_line + data.count(b"\n", 0, fault.position)

@@ -82,7 +82,7 @@ def damaged_characters(raw: bytes) -> bool:
 
 def suspicious_braces(raw: bytes) -> bool:
     """Whether the JSON text can hold a placeholder."""
-    return any(search(raw) for search in _RAW[1:])
+    return any(search(raw) for search in _RAW[1:]) or (b"<" in raw and MARKUP(raw) is not None)
 
 
 def suspicious_text(text: str) -> bool:
