@@ -79,6 +79,15 @@ def check_chat(parts: Sequence[Part], reading: Reading, path: str) -> None:
     check_order(parts, reading)
 
 
+def has_answer(part: Part, reading: Reading) -> bool:
+    """Whether the field that should hold the answer does; reported where not."""
+    found = any(message.role == "assistant" for message in part.messages)
+    if not found:
+        message = f"`{part.path}` has no assistant message: there is nothing for a model to learn."
+        reading.report("no_assistant_turn", part.path, message)
+    return found
+
+
 def check_end(parts: Sequence[Part], reading: Reading) -> None:
     """Warn about what follows the last answer."""
     roles = [message.role for message in messages_of(parts)]

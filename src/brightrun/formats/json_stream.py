@@ -30,7 +30,7 @@ _BEGINNING = re.compile(rb'\{(?=[ \t\r\n]*+")|' + _FENCE)
 _BEGINNING_BYTES = 256
 # Bytes that may be looked at in vain for the next record: these, and once more what was read, so that no file makes the
 # walker crawl. A record beyond _SEEK_BYTES is not looked for.
-_EFFORT_BYTES, _SEEK_BYTES = 4 << 20, 4 << 20
+_EFFORT_BYTES, _SEEK_BYTES = 1 << 20, 1 << 20
 _CUT_CHARACTER = 8  # a text that was cut anywhere breaks within this many bytes before its end
 _HEAD_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[{}\[\],]', re.DOTALL)
 _MAX_HEAD_DEPTH = 64

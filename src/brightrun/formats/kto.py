@@ -3,7 +3,7 @@
 from typing import Any
 
 from brightrun.formats.alpaca import alpaca_prompt, read_answer
-from brightrun.formats.dialogue import Part, check_chat, messages_of
+from brightrun.formats.dialogue import Part, check_chat, has_answer, messages_of
 from brightrun.formats.mendable import label_meant
 from brightrun.formats.messages import read_messages
 from brightrun.formats.prompt_completion import read_side, read_system
@@ -18,7 +18,7 @@ def read_kto(obj: dict[str, Any], reading: Reading) -> None:
     key, parts = _chat(obj, reading)
     label = _label(obj, reading)
     tools = read_tools(obj.get("tools"), reading)
-    if reading.has_failed() or parts is None or label is None:
+    if reading.has_failed() or parts is None or label is None or not has_answer(parts[-1], reading):
         return
     messages = messages_of(parts)
     last = max((number for number, message in enumerate(messages) if message.role == "assistant"), default=None)

@@ -125,9 +125,11 @@ def iter_blocks(source: ByteSource, max_record_bytes: int = MAX_RECORD_BYTES) ->
             whole.line_ends, whole.end_bytes = int(ended > 0), ended
             source.push_back(rest)
             size = 0
-        yield whole
+        try:
+            yield whole
+        finally:  # also for who looks at the first lines only
+            source.line_ends += whole.line_ends
         offset += whole.length
-        source.line_ends += whole.line_ends
     if held:
         yield Block(source.line_ends + 1, offset, b"".join(held), size)
 

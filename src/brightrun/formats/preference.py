@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from brightrun.formats.alpaca import alpaca_prompt
-from brightrun.formats.dialogue import Part, check_answers, check_end, check_order, messages_of
+from brightrun.formats.dialogue import Part, check_answers, check_end, check_order, has_answer, messages_of
 from brightrun.formats.messages import read_messages
 from brightrun.formats.prompt_completion import read_side, read_system
 from brightrun.formats.reading import Reading, likely_field, take_own_id
@@ -31,9 +31,8 @@ def read_preference(obj: dict[str, Any], reading: Reading) -> None:
     if not prompt:
         common, chosen, rejected = _split_common(chosen, rejected)
         parts, prompt = [common], common.messages
-    for key, side in zip(keys, (chosen, rejected), strict=True):
-        if not any(message.role == "assistant" for message in side.messages):
-            reading.report("no_assistant_turn", key, f"`{key}` has no assistant message after the prompt.")
+    for side in (chosen, rejected):
+        has_answer(side, reading)
     if not prompt:
         _report_no_prompt(obj, reading)
     if reading.has_failed():

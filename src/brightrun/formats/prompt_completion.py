@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from brightrun.formats.dialogue import Part, check_chat, messages_of
+from brightrun.formats.dialogue import Part, check_chat, has_answer, messages_of
 from brightrun.formats.messages import read_message, read_messages
 from brightrun.formats.reading import Reading, json_type, likely_field, shown, take_own_id, take_text
 from brightrun.formats.records import Message
@@ -24,6 +24,8 @@ def read_prompt_completion(obj: dict[str, Any], reading: Reading) -> None:
     for message in prompt.messages:
         message.trained = False
     parts = (system, prompt, completion)
+    if not has_answer(completion, reading):
+        return
     check_chat(parts if prompt.messages else [_NO_PROMPT, completion], reading, key)
     if reading.has_failed():
         return
