@@ -341,3 +341,14 @@ def test_memory_does_not_grow_with_the_file(kind: str, megabytes: int, codes: se
     assert int(size) >= megabytes << 20
     assert set(json.loads(found.replace("'", '"'))) == codes
     assert int(grown) < 60
+
+
+def test_what_nobody_is_shown_is_counted_the_same() -> None:
+    kinds = ("nope", {"messages": [{**U, "role": "oracle"}, A]}, {"messages": [U, {**A, "content": "{{name}}"}]})
+    data = lines(distinct(0), *(kinds * 40), {"messages": [U]})
+    heard: list[Issue] = []
+    shown = check(data, max_issues=5)
+    complete = check(data, max_issues=5, issue_sink=heard.append)  # here every issue is put into words
+    assert shown == complete
+    assert sum(shown.by_code.values()) == len(heard)
+    assert all(issue.line and issue.message for issue in heard)

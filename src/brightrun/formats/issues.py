@@ -1,5 +1,6 @@
 """One finding in a training file: where, what, and what to do about it."""
 
+from functools import cache
 from typing import Literal
 
 import msgspec
@@ -65,6 +66,13 @@ def make_issue(
         fixable=entry.fixable if fixable is None else fixable,
         excerpt=excerpt_of(mask(excerpt[: 3 * EXCERPT_CHARACTERS])),
     )
+
+
+@cache
+def only_counted(code: str) -> Issue:
+    """Stands for an issue that nobody will be shown, at line 0: a report counts all, and keeps the first ones."""
+    entry = CODES[code]
+    return Issue(0, 0, "", code, entry.severity, "", "", False)
 
 
 def later(issue: Issue, lines: int) -> Issue:

@@ -58,6 +58,9 @@ def _report_fault(reading: Reading, data: bytes, first_line: int) -> None:
 
     fault = locate_fault(data)
     reading.fault = fault.position
+    if not reading.hears(fault.code):
+        reading.report(fault.code, "", "")
+        return
     line = first_line + data.count(b"\n", 0, fault.position)
     # More than is shown, so that a secret is known as one and masked although the excerpt cuts it.
     before = data[max(0, fault.position - _SEEN_BYTES) : fault.position].decode("utf-8", errors="replace")

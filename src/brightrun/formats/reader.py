@@ -53,6 +53,21 @@ def _flatten(reader: "RecordReader") -> Iterator[Record | Issue]:
         yield from reading.records
 
 
+class _Patience:
+    """Whether a shortcut is worth trying: one that failed is left out for a while, twice as long each time."""
+
+    def __init__(self) -> None:
+        self._failed = self._wait = 0
+
+    def is_worth_it(self) -> bool:
+        self._wait -= 1
+        return self._wait < 0
+
+    def learn(self, succeeded: bool) -> None:
+        self._failed = 0 if succeeded else min(self._failed + 1, _MAX_FAILED)
+        self._wait = (1 << self._failed) - 2 if self._failed else 0
+
+
 class Totals(NamedTuple):
     """What a reader counts. first_repeat: line and offset of the first pair in `history_repeats`."""
 
@@ -72,7 +87,8 @@ class RecordReader:
     detection: what the file is; set when the first reading is there. lines: physical lines. objects: records in the
     sense of the file (good or bad; without blank lines and `_meta`). null_targets: pairs without a target.
     history_repeats: pairs whose history already ended with the current input. texts: also check what the texts hold.
-    on_bytes: called with the bytes read so far; what it raises ends the reading.
+    on_bytes: called with the bytes read so far; what it raises ends the reading. unheard: severities whose issues the
+    caller only counts; those of the lines that follow are then not put into words.
     """
 
     def __init__(
@@ -88,6 +104,7 @@ class RecordReader:
         self._object = ObjectReader(max_record_bytes, texts)
         self.detection: Detection | None = None
         self.lines = self.objects = self.null_targets = self.history_repeats = self.bytes_read = 0
+        self.unheard: frozenset[str] = frozenset()
         self._first_repeat = (1, 0)
         self._records = self._errors = self._next_index = 0
         self._header: Declared | None = None
@@ -242,31 +259,33 @@ class RecordReader:
             yield from self._document.readings()
             return
         limit = self._object.limit
-        failed = wait = 0
+        lean, typed = _Patience(), _Patience()
         for block in iter_blocks(source, limit):
             if hand_over is not None and entry.id != "enriched_conversation" and may_hurry():
                 self._handed_over = True
                 self._add(source.line_ends, hand_over(detection, block.offset, source.line_ends))
                 return
             hurry = has_fast_way(entry.id) and may_hurry()
-            if hurry and sums and block.length <= limit:
-                if wait:
-                    wait -= 1
-                elif (cleared := clear(block, entry.id)) is not None:
-                    failed = 0
+            if hurry and sums and block.length <= limit and lean.is_worth_it():
+                cleared = clear(block, entry.id)
+                lean.learn(cleared is not None)
+                if cleared is not None:
                     self._tally_cleared(cleared, block)
                     yield cleared
                     continue
-                else:
-                    # Where suspicions are many, looking for blocks without any costs more than it saves.
-                    failed = min(failed + 1, _MAX_FAILED)
-                    wait = (1 << failed) - 2
+            hurry = hurry and typed.is_worth_it()
+            clean = other = 0
             for item in clean_runs(block, entry.id, limit) if hurry else lines_of(block, limit):
                 if isinstance(item, CleanRun):
+                    clean += len(item.rows)
                     yield item
                 elif item.data is None or item.data.strip():
+                    other += 1
                     reading = Reading(item.number, item.offset, "", max(self.objects, self._next_index))
+                    reading.unheard = self.unheard
                     yield self._object.read(reading, item.data, item.length, entry)
+            if hurry:
+                typed.learn(clean >= other)
 
     def _first_fault(self, source: ByteSource, detection: Detection) -> Iterator[Reading]:
         """Of a file whose format is not known: why its first record is no JSON, where that is the reason."""

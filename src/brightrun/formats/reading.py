@@ -8,8 +8,10 @@ import msgspec
 import orjson
 
 from brightrun.formats.codes import CODES
-from brightrun.formats.issues import Issue, make_issue
+from brightrun.formats.issues import Issue, make_issue, only_counted
 from brightrun.formats.records import Kind, Message, Record, Scaffold
+
+_NONE: frozenset[str] = frozenset()
 
 
 class NullTarget(msgspec.Struct, frozen=True):
@@ -26,8 +28,8 @@ class Reading:
     metadata of the conversation that the pair stands in. fallback_id: conversation id where the object has none.
     is_record: False for headers and for what is said about the file as a whole. fault: the byte of the object at which
     decoding stopped; None for JSON. meta: the content of a `_meta` header. object_id: the field and the value that
-    should be unique in the file. value: the decoded object, for who looks for the field behind a message; None where it
-    is no JSON.
+    should be unique in the file. unheard: severities whose issues are only counted. value: the decoded object, for who
+    looks for the field behind a message; None where it is no JSON.
     """
 
     __slots__ = (
@@ -46,6 +48,7 @@ class Reading:
         "object_id",
         "path",
         "records",
+        "unheard",
         "value",
     )
 
@@ -63,6 +66,7 @@ class Reading:
         self.errors = 0
         self.object_id: tuple[str, str] | None = None
         self.value: object = None
+        self.unheard = _NONE
 
     @property
     def broken(self) -> bool:
@@ -72,6 +76,10 @@ class Reading:
     def has_failed(self) -> bool:
         """Whether an error was reported, so that no record may come out."""
         return self.errors > 0
+
+    def hears(self, code: str) -> bool:
+        """Whether an issue with this code is shown to anybody, so that it is worth putting into words."""
+        return CODES[code].severity not in self.unheard
 
     def report(
         self,
@@ -85,8 +93,12 @@ class Reading:
         fixable: bool | None = None,
     ) -> None:
         """Add an issue. path: within the object. position: byte within the object, for faults of the text itself."""
-        if CODES[code].severity == "error":
+        severity = CODES[code].severity
+        if severity == "error":
             self.errors += 1
+        if severity in self.unheard:
+            self.issues.append(only_counted(code))
+            return
         self.issues.append(
             make_issue(
                 code,
@@ -103,6 +115,8 @@ class Reading:
     def add_to_last(self, sentence: str) -> None:
         """Add a sentence to the last issue's message."""
         last = self.issues[-1]
+        if last.severity in self.unheard:
+            return
         self.issues[-1] = msgspec.structs.replace(last, message=last.message + sentence)
 
     def add(

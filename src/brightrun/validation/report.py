@@ -76,18 +76,24 @@ class IssueLog:
         self.by_code: dict[str, int] = {}
         self.totals = {"error": 0, "warning": 0, "info": 0}
         self._count = 0
+        self.full: frozenset[str] = frozenset()
+        """Severities of which no issue of a later line will be kept."""
 
     def add(self, issue: Issue) -> None:
         """Count an issue, and keep it where it is among the first of its severity. They may come in any order."""
         self.by_code[issue.code] = self.by_code.get(issue.code, 0) + 1
         self.totals[issue.severity] += 1
         self._count += 1
+        if not issue.line:  # only to be counted
+            return
         kept, entry = self._kept[issue.severity], (issue.line, self._count, issue)
         if self._limit is None:
             kept.append(entry)
         elif not kept or kept[-1] < entry:
             if len(kept) < self._limit:
                 kept.append(entry)
+            else:
+                self.full |= {issue.severity}
         else:
             insort(kept, entry)
             del kept[self._limit :]

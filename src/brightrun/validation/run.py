@@ -144,6 +144,8 @@ class Run:
             self.log.add(issue)
             if self.spool is not None:
                 self.spool.add(issue)
+        if self.spool is None:
+            self._reader.unheard = self.log.full
 
     def report(self, file_name: str, tokens_source: str | None, survey: Survey | None) -> Report:
         """The finished report."""
