@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "models": ("brightrun.cli.models", "app", "List, show and download trained models."),
     "costs": ("brightrun.cli.costs", "app", "What was spent, and the budget of the month."),
     "trainer": ("brightrun.cli.trainer", "app", "Prepare a run directory for `python -m brightrun.trainer`."),
+    "replay": ("brightrun.cli.replay", "replay", "Train a finished run again: does the same adapter come out?"),
     "server": ("brightrun.cli.processes", "server", "Run the web server alone."),
     "worker": ("brightrun.cli.processes", "worker", "Run one background worker alone."),
     "migrate": ("brightrun.cli.maintenance", "migrate", "Create or upgrade the database, then leave."),
