@@ -12,6 +12,7 @@ import itertools
 import json
 import re
 from collections.abc import Iterable, Sequence
+from operator import itemgetter
 from typing import Any, Literal, Protocol
 
 from tokenizers import AddedToken, Tokenizer
@@ -32,11 +33,7 @@ _FEW = 2_000  # characters that are sooner tokenised one by one than handed out 
 # A space that begins a word. Python takes a few more characters for white space than the tokenizers' expressions do,
 # which only means fewer cuts.
 _WORD_BEGIN = re.compile(r" (?=\S)")
-_LINE_BEGIN: dict[str, re.Pattern[str] | None] = {
-    "none": None,
-    "before": re.compile(r"(?=\n\S)"),
-    "after": re.compile(r"(?<=\n)(?=[^\s/])"),
-}
+_FIRST = itemgetter(slice(1))  # the first character of a text, or nothing
 
 
 class TokenCounter(Protocol):
@@ -99,7 +96,7 @@ class Words:
         self._markers = [expression for tokens in classes if (expression := _any_of(tokens)) is not None]
         first = {token.content[0] for token in added}
         self._marker_begin = tuple(first) if len(first) <= 4 else None
-        self._line_begin = _LINE_BEGIN[line_cuts(tokenizer)]
+        self._line_cuts = line_cuts(tokenizer)
         marks = _MARKS if splits_off_marks(tokenizer) else ""
         self._marks = dict(zip(marks, encoded_lengths(tokenizer, list(marks)), strict=True))
         self._tails: dict[str, int] = {}
@@ -111,7 +108,8 @@ class Words:
 
     def counts(self, texts: Sequence[str]) -> list[int]:
         self._forget()
-        self._learn_all(texts)
+        sizes = itertools.accumulate(map(len, texts))
+        self._learn_all(texts[: sum(1 for _ in itertools.takewhile(_BATCH.__gt__, sizes)) + 1])
         return [self._count(text) for text in texts]
 
     def _count(self, text: str) -> int:
@@ -134,8 +132,9 @@ class Words:
             for expression in self._markers:
                 sections = list(itertools.chain.from_iterable(map(expression.split, sections)))
             markers = len(sections) - 1
-        if self._line_begin is not None and "\n" in text:
-            sections = list(itertools.chain.from_iterable(map(self._line_begin.split, sections)))
+        if self._line_cuts != "none" and "\n" in text:
+            cut = _before_line_ends if self._line_cuts == "before" else _after_line_ends
+            sections = list(itertools.chain.from_iterable(map(cut, sections)))
         return markers, sections
 
     def _count_section(self, section: str) -> int:
@@ -167,7 +166,9 @@ class Words:
 
     def _count_unknown(self, section: str) -> int:
         """A section with a piece that is not remembered, or with spaces that begin no word."""
-        first, *words = _WORD_BEGIN.split(section)
+        first, *words = section.split(" ")
+        if not all(map(str.strip, map(_FIRST, words))):  # spaces that begin no word
+            first, *words = _WORD_BEGIN.split(section)
         start = self._at_start.get(first)
         if start is None:
             start = self._learn(self._at_start, "", [first])[first]
@@ -209,7 +210,8 @@ class Words:
                 memory.update(kept)
 
     def _learn_all(self, texts: Sequence[str]) -> None:
-        """Count what is new in many texts by one call of the tokenizer, which is what it is fast at."""
+        """Count what is new in many texts by one call of the tokenizer, which it shares out to all cores. Later texts
+        bring few new words."""
         starts: set[str] = set()
         words: set[str] = set()
         for text in texts:
@@ -220,6 +222,31 @@ class Words:
         words.difference_update(self._after_space)
         self._learn(self._at_start, "", starts.difference(self._at_start))
         self._learn(self._after_space, " ", [word for word in words if word and not word[0].isspace()])
+
+
+def _before_line_ends(text: str) -> list[str]:
+    """The text cut before each line end that stands before a visible character."""
+    first, *lines = text.split("\n")
+    cut = [first]
+    for line in lines:
+        if line[:1].strip():
+            cut.append(f"\n{line}")
+        else:
+            cut[-1] += f"\n{line}"
+    return cut
+
+
+def _after_line_ends(text: str) -> list[str]:
+    """The text cut behind each line end that stands before a visible character other than `/`."""
+    first, *lines = text.split("\n")
+    cut = [first]
+    for line in lines:
+        cut[-1] += "\n"
+        if line[:1].strip() and line[0] != "/":
+            cut.append(line)
+        else:
+            cut[-1] += line
+    return cut
 
 
 def encoded_lengths(tokenizer: Tokenizer, texts: Sequence[str]) -> list[int]:
