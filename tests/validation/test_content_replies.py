@@ -265,3 +265,26 @@ def test_the_command_applies_thresholds_and_says_so(tmp_path: Path) -> None:
     done = subprocess.run([*command, "--threshold", "nonsense=1"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "nonsense" in json.loads(done.stdout)["error"]
+
+
+def test_the_command_names_held_out_conversations_that_training_sees(tmp_path: Path) -> None:
+    rows = [
+        {"conversation_id": f"c{n}", "messages": json.loads(line)["messages"]}
+        for n, line in enumerate(chats(*(answer(n % 25) for n in range(30))).splitlines())
+    ]
+    for number in range(25, 30):
+        rows[number]["messages"] = rows[number - 25]["messages"]
+    file, ids, run = tmp_path / "chats.jsonl", tmp_path / "ids.txt", tmp_path / "run.json"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    ids.write_text("c3\nc26\nc7\nc20\n\n", encoding="utf-8")
+    run.write_text(json.dumps({"split": {"heldout_ids": ["c3", "c26"]}}), encoding="utf-8")
+    for held in (ids, run):
+        command = [sys.executable, "-m", "brightrun", "validate", str(file), "--checks", "full", "--json"]
+        done = subprocess.run([*command, "--heldout", str(held)], capture_output=True, text=True, check=False)
+        report = json.loads(done.stdout)
+        assert report["by_code"]["held_out_duplicate"] == 2, done.stderr
+        assert [i["line"] for i in report["issues"] if i["code"] == "held_out_duplicate"] == [4, 27]
+        assert "split_leakage" in report["checks_run"]
+    done = subprocess.run([*command[:-3], "--heldout", str(ids)], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "--checks full" in done.stderr

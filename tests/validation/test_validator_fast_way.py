@@ -155,7 +155,9 @@ class Keeper:
 
 
 @settings(max_examples=250)
-@given(damaged_lines(), st.sampled_from([16, 700, 3000]), st.sampled_from(["structure", "default"]), st.booleans())
+@given(
+    damaged_lines(), st.sampled_from([16, 700, 3000]), st.sampled_from(["structure", "default", "full"]), st.booleans()
+)
 def test_both_ways_give_the_same_report(case: tuple[str, bytes], block: int, checks: Any, estimate: bool) -> None:
     name, data = case
     assert_same(reports(data, block, checks=checks, estimate_tokens=estimate, format=name, max_issues=None)[0])

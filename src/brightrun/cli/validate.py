@@ -32,6 +32,8 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     if options.max_length is not None and options.model is None:
         parser.error("--max-length counts tokens: it needs --model")
+    if options.heldout is not None and options.checks != "full":
+        parser.error("--heldout compares all conversations: it needs --checks full")
     if options.repair_log is not None and options.repair is None:
         parser.error("--repair-log needs --repair")
     try:
@@ -75,6 +77,13 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="NAME=VALUE",
         help="from when on a check of content speaks; repeatable (docs/reference/thresholds.md)",
+    )
+    add(
+        "--heldout",
+        type=Path,
+        metavar="IDS",
+        help="with --checks full: ids of conversations kept for the test (one a line, or a run.json), to name those "
+        "that training sees",
     )
     add("--no-cache", dest="cache", action="store_false", help="with --model: count again what was counted before")
     issues = parser.add_mutually_exclusive_group()
@@ -138,6 +147,7 @@ def _validate(file: Path, options: argparse.Namespace, limits: Limits, **further
         max_issues=None if options.all_issues else MAX_ISSUES,
         estimate_tokens=options.estimate_tokens,
         thresholds=parse_thresholds(options.threshold),
+        heldout=None if options.heldout is None else _heldout_ids(options.heldout),
         workers=options.workers,
         **({} if view is None else view.arguments()),
         **further,
@@ -145,6 +155,21 @@ def _validate(file: Path, options: argparse.Namespace, limits: Limits, **further
     if view is not None:
         view.complete(report)
     return report
+
+
+def _heldout_ids(file: Path) -> set[str]:
+    """Ids as a list, one a line, or as a run has frozen them. Raises OSError, ValueError."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is not UTF-8; it must hold ids, one a line, or be a run.json.") from error
+    if not text.lstrip().startswith("{"):
+        return {line.strip() for line in text.splitlines() if line.strip()}
+    try:
+        ids = json.loads(text)["split"]["heldout_ids"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{file} is no run.json: it has no `split.heldout_ids`.") from error
+    return set(map(str, ids))
 
 
 def _view(file: Path, options: argparse.Namespace, limits: Limits) -> "ModelView":
