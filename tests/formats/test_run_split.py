@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from brightrun.formats.records import Scaffold
-from brightrun.formats.split import heldout_ids, stratum_of
+from brightrun.formats.split import Stratum, heldout_ids, shares_of, stratum_of
 
-PLAIN = (None, None)
+PLAIN = (None, None, None)
 FRACTIONS = st.floats(0.01, 0.5)
 
 
-def conversations(count: int, strata: int = 1) -> list[tuple[str, tuple[str | None, str | None]]]:
-    return [(f"c{number}", PLAIN if strata == 1 else (f"p{number % strata}", None)) for number in range(count)]
+def conversations(count: int, strata: int = 1) -> list[tuple[str, Stratum]]:
+    return [(f"c{number}", PLAIN if strata == 1 else (f"p{number % strata}", None, None)) for number in range(count)]
 
 
 @given(st.integers(2, 300), FRACTIONS, st.integers(0, 1000), st.integers(1, 5))
@@ -24,7 +24,7 @@ def test_both_sides_get_at_least_one_conversation(count: int, fraction: float, s
     assert len(set(held)) == len(held)
 
 
-@given(st.integers(2, 200), st.integers(1, 50), FRACTIONS, st.integers(0, 100), st.integers(1, 4))
+@given(st.integers(1, 200), st.integers(1, 50), FRACTIONS, st.integers(0, 100), st.integers(1, 4))
 def test_appended_conversations_never_move_an_earlier_one(
     count: int, more: int, fraction: float, seed: int, strata: int
 ) -> None:
@@ -63,5 +63,58 @@ def test_none_are_held_out_of_a_single_conversation_or_for_fraction_zero() -> No
 
 
 def test_strata_come_from_the_scaffolding() -> None:
-    assert stratum_of(Scaffold(persona="anxious", emotional_arc="fear to trust")) == ("anxious", "fear to trust")
+    scaffold = Scaffold(persona="anxious", emotional_arc="fear to trust", topic="glazes")
+    assert stratum_of(scaffold) == ("anxious", "fear to trust", "glazes")
     assert stratum_of(None) == PLAIN
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_persona_arc_and_topic_each_get_their_share(seed: int) -> None:
+    pairs: list[tuple[str, Stratum]] = [(f"c{n}", (f"p{n % 3}", f"a{n * 7 % 4}", f"t{n * 11 % 5}")) for n in range(600)]
+    held = heldout_ids(pairs, fraction=0.1, seed=seed)
+    for share in shares_of(pairs, held):
+        assert abs(share.heldout - 0.1 * (share.train + share.heldout)) <= 5, share
+
+
+# --- near-duplicates ------------------------------------------------------------------------------------------------
+
+GROUPED = st.lists(st.integers(0, 12), min_size=1, max_size=60)
+
+
+def linked(groups: list[int]) -> dict[str, list[str]]:
+    """Each conversation to the last earlier one of its group, as the check for near-duplicates links them."""
+    last: dict[int, str] = {}
+    links = {}
+    for number, group in enumerate(groups):
+        if group in last:
+            links[f"c{number}"] = [last[group]]
+        last[group] = f"c{number}"
+    return links
+
+
+@given(GROUPED, FRACTIONS, st.integers(0, 100))
+def test_near_duplicates_are_on_one_side(groups: list[int], fraction: float, seed: int) -> None:
+    held = set(heldout_ids(conversations(len(groups)), fraction=fraction, seed=seed, near=linked(groups)))
+    for group in set(groups):
+        members = {f"c{number}" for number, other in enumerate(groups) if other == group}
+        assert members <= held or not members & held
+    if len(set(groups)) > 1:
+        assert 1 <= len(held) < len(groups)
+    else:
+        assert not held
+
+
+@given(GROUPED, st.lists(st.integers(0, 12), max_size=20), FRACTIONS, st.integers(0, 100))
+def test_appended_rows_move_nothing_with_near_duplicates_either(
+    groups: list[int], more: list[int], fraction: float, seed: int
+) -> None:
+    before = heldout_ids(conversations(len(groups)), fraction=fraction, seed=seed, near=linked(groups))
+    both = [*groups, *more]
+    after = heldout_ids(conversations(len(both)), fraction=fraction, seed=seed, near=linked(both))
+    assert [id_ for id_ in after if int(id_[1:]) < len(groups)] == before
+
+
+def test_a_conversation_like_two_on_both_sides_follows_the_first_and_moves_neither() -> None:
+    before = heldout_ids(conversations(2), fraction=0.2, seed=0)
+    assert before == ["c1"]
+    assert heldout_ids(conversations(3), fraction=0.2, seed=0, near={"c2": ["c1", "c0"]}) == before

@@ -36,6 +36,7 @@ def prepare(
     """Make a run directory: the data, and a run.json that freezes everything the trainer reads."""
     from brightrun.formats import hyperparameters
     from brightrun.formats.run_directory import prepare_run
+    from brightrun.validation.near_links import near_links
 
     try:
         overrides = hyperparameters.parse_set(settings or [])
@@ -51,6 +52,7 @@ def prepare(
             allow_hub=allow_hub,
             allow_pickle=allow_pickle,
             on_bad_row=on_bad_row,
+            near_links=near_links,
         )
     except (ValueError, LookupError, OSError) as error:
         print(f"brightrun: {error}", file=sys.stderr)

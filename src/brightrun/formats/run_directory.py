@@ -7,7 +7,7 @@ import re
 import shutil
 import tempfile
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,9 +17,10 @@ from brightrun.formats import base_models, hyperparameters
 from brightrun.formats.reader import read_records
 from brightrun.formats.records import Record
 from brightrun.formats.run import BaseModelRef, Budgets, DataFile, RunConfig, Split, write_run
-from brightrun.formats.split import Stratum, heldout_ids, stratum_of
+from brightrun.formats.split import NearLinks, Stratum, heldout_ids, stratum_of
 
 _BLOCK = 1024 * 1024
+FindLinks = Callable[[Iterable[Record]], NearLinks]
 
 
 class RunDirectoryError(ValueError):
@@ -43,6 +44,7 @@ def prepare_run(
     run_id: str | None = None,
     sample_prompts: int = 3,
     hash_cache: Path | None = None,
+    near_links: FindLinks | None = None,
 ) -> RunConfig:
     """Make `out` with the dataset (hard link where possible, else copy) and run.json; returns what was written.
 
@@ -50,6 +52,8 @@ def prepare_run(
     out: must not exist, or be empty. It appears whole or not at all.
     overrides: hyperparameters on top of the preset, as JSON values or strings; `seed` wins over one in there.
     hash_cache: a file of your own that remembers hashes of large base models between calls.
+    near_links: finds, in all records, the conversations that a split must keep together
+      (`brightrun.validation.near_links`); without it none are.
 
     Raises hyperparameters.HyperparameterError (all problems at once), RunDirectoryError (a path, or the base model:
     its cause says which), UnknownFormatError, all of them ValueErrors; OSError.
@@ -77,7 +81,9 @@ def prepare_run(
         (aside / "data").mkdir()
         file = Path("data") / _safe_name(dataset.name)
         _link_or_copy(dataset, aside / file)
-        split = _split(aside / file, data_format, fraction=values.heldout_fraction, seed=values.seed)
+        split = _split(
+            aside / file, data_format, fraction=values.heldout_fraction, seed=values.seed, near_links=near_links
+        )
         values, fired = hyperparameters.minimum_steps_rule(values, train_records=split.train_records, explicit=given)
         config = RunConfig(
             run_id=run_id or uuid.uuid4().hex,
@@ -139,15 +145,20 @@ def versions(*packages: str) -> dict[str, str]:
     return found
 
 
-def _split(path: Path, data_format: str, *, fraction: float, seed: int) -> Split:
+def _split(path: Path, data_format: str, *, fraction: float, seed: int, near_links: FindLinks | None) -> Split:
     """The split over all readable records."""
     strata: dict[str, Stratum] = {}
     counts: dict[str, int] = {}
-    for item in read_records(path, data_format):
-        if isinstance(item, Record):
-            strata.setdefault(item.conversation_id, stratum_of(item.scaffold))
-            counts[item.conversation_id] = counts.get(item.conversation_id, 0) + 1
-    held = heldout_ids(strata.items(), fraction=fraction, seed=seed)
+
+    def counted() -> Iterator[Record]:
+        for item in read_records(path, data_format):
+            if isinstance(item, Record):
+                strata.setdefault(item.conversation_id, stratum_of(item.scaffold))
+                counts[item.conversation_id] = counts.get(item.conversation_id, 0) + 1
+                yield item
+
+    near = (near_links if near_links and fraction > 0 else _no_links)(counted())
+    held = heldout_ids(strata.items(), fraction=fraction, seed=seed, near=near)
     heldout_records = sum(counts[id_] for id_ in held)
     return Split(
         seed=seed,
@@ -157,6 +168,12 @@ def _split(path: Path, data_format: str, *, fraction: float, seed: int) -> Split
         train_records=sum(counts.values()) - heldout_records,
         heldout_records=heldout_records,
     )
+
+
+def _no_links(records: Iterable[Record]) -> NearLinks:
+    for _ in records:
+        pass
+    return {}
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

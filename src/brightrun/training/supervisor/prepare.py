@@ -16,6 +16,7 @@ from typing import Any
 from brightrun.formats import base_models
 from brightrun.formats.hyperparameters import HyperparameterError
 from brightrun.formats.run_directory import RunDirectoryError, prepare_run
+from brightrun.validation.near_links import near_links
 
 
 @dataclass
@@ -64,7 +65,7 @@ def _answer(arguments: dict[str, Any]) -> dict[str, Any]:
     for name in ("dataset", "out", "base_model_dir", "hash_cache"):
         arguments[name] = Path(arguments[name]) if arguments.get(name) is not None else None
     try:
-        prepare_run(**arguments)
+        prepare_run(**arguments, near_links=near_links)
     except HyperparameterError as error:
         return _failed("bad_configuration", error)
     except RunDirectoryError as error:
