@@ -6,6 +6,7 @@ from typing import Any
 import psycopg
 import pytest
 from dataset_steps import chat_file, confirm, data, lines_of, upload_and_validate, validated
+from test_datasets_pages import sign_in, text_of
 
 from brightrun.accounts.roles import Role
 from brightrun.db.roles import DatabaseUrls, libpq
@@ -137,3 +138,25 @@ def test_a_long_list_knows_its_dismissals_too(owner: Member) -> None:
     data(dismiss(owner, dataset))
     assert issues(owner, dataset, dismissed=False) == []
     assert len(issues(owner, dataset, dismissed=True)) == 20
+
+
+def test_a_mended_version_takes_over_what_it_still_has(live: Live, owner: Member) -> None:
+    lines = chat_file(6).splitlines(keepends=True)
+    weight = {"role": "assistant", "content": "The first firing.", "weight": True}
+    bad = {"messages": [{"role": "user", "content": "What is bisque?"}, weight]}
+    dataset = upload_and_validate(owner.client, lines_of(bad) + b"".join((*lines, *lines[:2])))
+    for line in (8, 9):
+        data(dismiss(owner, dataset, line=line))
+    data(dismiss(owner, dataset, line=8))
+    answer = owner.client.post(f"/api/datasets/{dataset['id']}/repair", json={"codes": ["invalid_weight"]})
+    version = validated(owner.client, data(answer)["dataset"]["id"])
+    assert version["status"] == "ready"
+    assert [issue["line"] for issue in issues(owner, version, dismissed=True)] == [8, 9]
+    made = data(owner.client.get(f"/api/datasets/{version['id']}/dismissals"))["dismissals"]
+    assert {row["reason"] for row in made} == {"It is meant to be learned twice."}
+    data(owner.client.delete(f"/api/datasets/{version['id']}/dismissals/{made[0]['id']}"))
+    assert len(issues(owner, dataset, dismissed=True)) == 2, "the version before keeps its own"
+    shorter = owner.client.post(f"/api/datasets/{dataset['id']}/repair", json={"all": True})
+    mended = validated(owner.client, data(shorter)["dataset"]["id"])
+    assert issues(owner, mended, dismissed=True) == []
+    assert "dismissed" not in text_of(sign_in(live, owner).get(f"/datasets/{mended['id']}")).split("What was found")[0]

@@ -67,14 +67,6 @@ class Dismissals:
         place = self.places.get((issue.code, issue.line, issue.path, fingerprint(issue))) if self.places else None
         return place or self.codes.get(issue.code)
 
-    def counts(self, by_code: dict[str, int]) -> dict[str, int]:
-        """{code: how many of its findings are dismissed}, without zeros."""
-        counts = {code: by_code[code] for code in self.codes if by_code.get(code)}
-        for code, _line, _path, _fingerprint in self.places:
-            if code not in self.codes and counts.get(code, 0) < by_code.get(code, 0):
-                counts[code] = counts.get(code, 0) + 1
-        return counts
-
 
 def fingerprint(issue: Issue) -> str:
     """Of what was found: the excerpt, or where there is none the message."""
@@ -97,6 +89,15 @@ async def of_dataset(session: AsyncSession, dataset_id: UUID) -> Dismissals:
             for row, name, email in rows
         ]
     )
+
+
+async def take_over(session: AsyncSession, from_id: UUID, to_id: UUID) -> None:
+    """What was dismissed of a dataset is dismissed of another made from it, as far as the same is found there."""
+    columns = ("workspace_id", "code", "line", "path", "fingerprint", "reason", "dismissed_by", "dismissed_at")
+    rows = (await session.execute(select(Dismissal).where(Dismissal.dataset_id == from_id))).scalars().all()
+    for row in rows:
+        session.add(Dismissal(dataset_id=to_id, **{name: getattr(row, name) for name in columns}))
+    await session.flush()
 
 
 async def dismiss(

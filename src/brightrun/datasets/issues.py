@@ -1,6 +1,7 @@
 """Reading the issues of a dataset: one page of the complete list, which is in the object store."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -82,6 +83,13 @@ async def neighbours(
     return await _over(platform, dataset, lambda found: found.neighbours(line, wanted))
 
 
+async def dismissed_counts(platform: Platform, dataset: Dataset, known: Dismissals) -> dict[str, int]:
+    """{code: how many of its issues are dismissed}, without zeros. Counts what is found now, not what was dismissed."""
+    if not known.rows:
+        return {}
+    return await _over(platform, dataset, lambda found: found.dismissed(known))
+
+
 async def _over(platform: Platform, dataset: Dataset, ask: "Callable[[KeptList | StoredList], T]") -> T:
     """`ask` the list of a validated dataset: the one in the row when that is complete, else the stored one."""
     report = validated(dataset)
@@ -105,6 +113,9 @@ class KeptList:
 
     def at(self, line: int) -> list[Issue]:
         return [issue for issue in self._issues if issue.line == line]
+
+    def dismissed(self, known: Dismissals) -> dict[str, int]:
+        return dict(Counter(issue.code for issue in self._issues if known.of(issue) is not None))
 
     def neighbours(self, line: int, wanted: IssueFilter) -> tuple[int | None, int | None]:
         lines = [issue.line for issue in self._issues if wanted.takes_code(issue.code)]
@@ -136,13 +147,18 @@ class StoredList:
         without, beside_ = set[int](), set[int]()
         if wanted.dismissed is False:
             codes -= known.codes.keys()
-            without = self._places(known, codes)
+            without = {offset for offset, _code in self._places(known, codes)}
         elif wanted.dismissed is True:
-            beside_ = self._places(known, codes - known.codes.keys())
+            beside_ = {offset for offset, _code in self._places(known, codes - known.codes.keys())}
             codes &= known.codes.keys()
         total = sum(self._index.codes[code] for code in codes) - len(without) + len(beside_)
         found = self._index.page(codes, page.offset, page.limit, without=without, beside=beside_)
         return found, total
+
+    def dismissed(self, known: Dismissals) -> dict[str, int]:
+        counts = Counter({code: number for code, number in self._index.codes.items() if code in known.codes})
+        counts.update(code for _offset, code in self._places(known, self._index.codes.keys() - known.codes.keys()))
+        return dict(counts)
 
     def at(self, line: int) -> list[Issue]:
         return [issue for _offset, issue in self._index.of_line(line)]
@@ -151,11 +167,11 @@ class StoredList:
         codes = {code for code in self._index.codes if wanted.takes_code(code)}
         return self._index.neighbours(line, None if len(codes) == len(self._index.codes) else codes)
 
-    def _places(self, known: Dismissals, codes: set[str]) -> set[int]:
-        """Offsets in the list of the findings of these codes that are dismissed one by one."""
+    def _places(self, known: Dismissals, codes: set[str]) -> set[tuple[int, str]]:
+        """Offsets in the list, and codes, of the findings of these codes that are dismissed one by one."""
         lines = {line for code, line, _path, _fingerprint in known.places if code in codes}
         return {
-            offset
+            (offset, issue.code)
             for line in lines
             for offset, issue in self._index.of_line(line)
             if issue.code in codes and known.of(issue) is not None

@@ -157,6 +157,7 @@ async def detail_page(
     total = 0
     fault: str | None = None
     known = await dismissals.of_dataset(ctx.session, dataset_id)
+    let_be: dict[str, int] = {}
     severity = severity if severity in presentation.SEVERITIES else ""
     code = code if code in CODES else ""
     if dataset.deleted_at is None and dataset.report is not None and groups:
@@ -167,6 +168,7 @@ async def detail_page(
             dismissed={"yes": True, "no": False}.get(dismissed),
         )
         try:
+            let_be = await issues.dismissed_counts(ctx.platform, dataset, known)
             found, total = await issues.page_of_issues(
                 ctx.session, ctx.platform, dataset_id, Page(page=page, limit=_ISSUES_A_PAGE), wanted
             )
@@ -188,7 +190,7 @@ async def detail_page(
         line_text=line,
         dismissed_shown=dismissed if dismissed in {"yes", "no"} else "",
         dismissed=known,
-        dismissed_counts=known.counts(dataset.issue_counts or {}),
+        dismissed_counts=let_be,
         list_fault=fault,
         page_number=page,
         limit=_ISSUES_A_PAGE,

@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from brightrun.accounts import quota
 from brightrun.accounts.signin import Principal
 from brightrun.audit.service import record
-from brightrun.datasets import issues, repository, service
+from brightrun.datasets import dismissals, issues, repository, service
 from brightrun.datasets.changes import announce
 from brightrun.datasets.records import record_of
 from brightrun.datasets.schemas import RepairCreate, RepairSelection
@@ -184,6 +184,7 @@ async def create_version(
     dataset.storage_path = object_path(principal.workspace_id, KIND, dataset.id, parent.file_name)
     session.add(dataset)
     await session.flush()
+    await dismissals.take_over(session, parent.id, dataset.id)
     await request_validation(session, dataset.workspace_id, dataset.id, 1)
     facts = {"name": dataset.name, "parent_id": str(parent.id), "version": number, "repair": _summary(repair)}
     await record(session, "dataset.version_created", "dataset", str(dataset.id), facts)
