@@ -138,6 +138,18 @@ class Settings(BaseSettings):
     stalled_worker_s: float = Field(default=30.0, description="A worker without heartbeat for this long is dead.")
     worker_heartbeat_s: float = Field(default=5.0, description="Heartbeat of a worker, seconds.")
 
+    max_record_bytes: int = Field(
+        default=16 * MIB,
+        ge=1024,
+        le=GIB,
+        description="Largest record of a training file, bytes. One above it is an error at its line; the rest is read.",
+    )
+    compare_memory_bytes: int = Field(
+        default=64 * MIB,
+        ge=MIB,
+        le=64 * GIB,
+        description="What checks that compare records hold in memory before they use a temporary file, bytes.",
+    )
     # NoDecode: plain comma-separated lists, not JSON.
     validation_thresholds: Annotated[list[str], NoDecode] = Field(
         default_factory=list,

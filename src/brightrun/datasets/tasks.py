@@ -30,6 +30,7 @@ from brightrun.platform import Platform
 from brightrun.queue import RunAgainError, TaskFailure, complete, stopping, task
 from brightrun.storage import Bucket
 from brightrun.storage.errors import ObjectNotFoundError
+from brightrun.validation.limits import Limits
 from brightrun.validation.thresholds import parse_thresholds
 
 T = TypeVar("T")
@@ -165,7 +166,8 @@ async def _run(platform: Platform, dataset: Dataset, attempt: int) -> Outcome | 
         work = threads.submit(validate_apart, order, progress)
     else:
         thresholds = parse_thresholds(settings.validation_thresholds)
-        work = threads.submit(run_validation, platform.store, subject, progress, scratch, thresholds)
+        limits = Limits(settings.max_record_bytes, settings.compare_memory_bytes)
+        work = threads.submit(run_validation, platform.store, subject, progress, scratch, thresholds, limits)
     return await _follow(platform, dataset, attempt, work, progress)
 
 

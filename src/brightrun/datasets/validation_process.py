@@ -29,6 +29,7 @@ from brightrun.errors import BrightRunError
 from brightrun.settings import Settings
 from brightrun.storage import open_store
 from brightrun.validation import ValidationCancelled
+from brightrun.validation.limits import Limits
 from brightrun.validation.thresholds import parse_thresholds
 
 _NICE = 10
@@ -154,6 +155,7 @@ def main(descriptor: int) -> None:
             progress,
             order.scratch,
             parse_thresholds(order.settings.validation_thresholds),
+            Limits(order.settings.max_record_bytes, order.settings.compare_memory_bytes),
         )
     except MemoryError:
         answer = ValidatorMemoryError(

@@ -22,6 +22,7 @@ from brightrun.errors import BrightRunError, StorageFullError
 from brightrun.ids import uuid7
 from brightrun.storage import Bucket, ObjectStore, object_path
 from brightrun.validation import Report, validate
+from brightrun.validation.limits import Limits
 from brightrun.validation.spill import NO_ROOM_TO_COMPARE
 from brightrun.validation.thresholds import Thresholds
 
@@ -119,11 +120,17 @@ class Outcome:
 
 
 def run_validation(
-    store: ObjectStore, subject: Subject, progress: Progress, scratch: Path, thresholds: Thresholds | None = None
+    store: ObjectStore,
+    subject: Subject,
+    progress: Progress,
+    scratch: Path,
+    thresholds: Thresholds | None = None,
+    limits: Limits | None = None,
 ) -> Outcome:
     """Read the stored file once: hash, validate, keep every issue.
 
-    scratch: a local folder for the issue list until it is stored. thresholds: of the content checks.
+    scratch: a local folder for the issue list until it is stored. thresholds: of the content checks. limits:
+    of a record and of memory.
 
     Raises ValidationCancelled, ObjectNotFoundError, StorageFullError, UnavailableError, UnreadableError.
     """
@@ -147,6 +154,7 @@ def run_validation(
                 cancelled=progress.cancelled.is_set,
                 record_checks=[places, conversations, *counted.pop("record_checks", ())],
                 thresholds=thresholds,
+                **(limits or Limits())._asdict(),
                 reopen=lambda: cast("BinaryIO", store.open_read(subject.bucket, subject.path)),
                 **counted,
             )
