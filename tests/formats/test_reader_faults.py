@@ -405,3 +405,40 @@ def test_the_wrong_meta_count_gives_both_numbers() -> None:
 )
 def test_code_and_formulas_are_not_called_damaged(text: str) -> None:
     assert found(chat(U, {**A, "content": text})) == []
+
+
+def test_one_odd_record_at_the_beginning_does_not_decide_the_format() -> None:
+    odd, good = {"prompt": "a", "completion": "b"}, {"messages": [U, A]}
+    for data in (lines(odd, *[good] * 5), json.dumps([odd, *[good] * 5]).encode()):
+        reader = RecordReader(io.BytesIO(data))
+        issues = [issue for reading in reader.readings() for issue in reading.issues]
+        assert [(issue.line, issue.code) for issue in issues] == [(1, "mixed_formats")]
+        assert reader.detection is not None
+        assert "as have 5 of the first 6 records" in reader.detection.reason
+
+
+def test_a_number_of_turns_beside_the_messages_is_no_conversation() -> None:
+    assert found(lines({"messages": [U, A], "turns": 2}, CHAT)) == []
+
+
+@pytest.mark.parametrize(
+    ("data", "advice"),
+    [
+        (lines(CHAT).replace(b"\n", b"\r") * 3, "carriage returns"),
+        (lines(CHAT) + b"\xef\xbb\xbf" + lines(CHAT), "invisible"),
+        (lines(CHAT, CHAT.replace("{", "\u00a0{", 1)), "space"),
+        (lines(CHAT, CHAT.replace('"', "\u201c", 1)), "plain double quote"),
+        (lines(CHAT, {"massages": [U, A]}), "call it `messages`"),
+        (chat({"role": "asistant", "content": "x"}, A), "Did you mean `assistant`?"),
+        (chat({"role": "user", "text": "x"}, A), "call it `content`"),
+        (alpaca({"instruction": "a", "answer": "b"}), "call it `output`"),
+    ],
+)
+def test_the_advice_names_what_a_person_should_change(data: bytes, advice: str) -> None:
+    (issue,) = [issue for issue in found(data) if issue.severity == "error"]
+    assert advice in issue.suggestion
+
+
+def test_a_second_header_is_named() -> None:
+    issues = found(lines({"_meta": {"total_pairs": 1}}, {"_meta": {"total_pairs": 5}}, PAIR))
+    assert [(issue.line, issue.code) for issue in issues] == [(2, "misplaced_meta")]

@@ -187,6 +187,26 @@ def test_full_v4_file_on_one_line_is_the_same() -> None:
     assert without_place[0] == without_place[1] != []
 
 
+def test_what_is_said_about_a_conversation_after_its_pairs_counts_all_the_same() -> None:
+    """A database that stores JSON sorts the keys by their length: `training_pairs` comes first."""
+    pairs = [pair([], "Hello", None), pair([("user", "Hello")], "Hello", "Hi")]
+    about = {"conversation_id": "real-id", "scaffolding": {"persona_key": "p"}}
+    conversations = [
+        {"training_pairs": pairs, "conversation_metadata": {**about, "conversation_id": name}} for name in "ab"
+    ]
+    enriched = {"training_pairs": pairs, "consultant_profile": {}, "dataset_metadata": {"dataset_name": "x"}}
+    for document, ids in (({"conversations": conversations}, ["a", "b"]), (enriched, ["x"])):
+        records = [
+            item
+            for item in read_records(io.BytesIO(json.dumps(document, indent=1).encode()))
+            if isinstance(item, Record)
+        ]
+        assert [record.conversation_id for record in records] == ids
+        if len(ids) > 1:
+            assert [record.line for record in records] == [2, 4]
+            assert all(record.scaffold is not None and record.scaffold.persona == "p" for record in records)
+
+
 def test_enriched_file_takes_its_id_from_the_data_sets_name() -> None:
     document = {
         "dataset_metadata": {"dataset_name": "fp_conversation_abc", "total_turns": 2},

@@ -13,7 +13,7 @@ import clean_files
 from brightrun.formats import reader
 from brightrun.formats.issues import EXCERPT_CHARACTERS
 from brightrun.formats.names import FORMAT_IDS
-from brightrun.validation import Report, validate, validator
+from brightrun.validation import Report, run, validate
 
 Damage = Callable[[random.Random, bytes], bytes]
 
@@ -154,7 +154,7 @@ def _is_by_lines(data: bytes, declared: str) -> bool:
 
 def _check_other_ways(data: bytes, declared: str, report: Report) -> None:
     """The same file once more, without the fast ways, and with more checks."""
-    with patch.object(validator._Run, "may_hurry", lambda self: False):
+    with patch.object(run.Run, "may_hurry", lambda self: False):
         assert validate(io.BytesIO(data), checks="structure", format=declared, max_issues=None) == report
     more = validate(io.BytesIO(data), checks="default", format=declared, max_issues=None)
     key = [(issue.line, issue.byte_offset, issue.path, issue.code, issue.message) for issue in report.issues]

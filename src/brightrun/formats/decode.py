@@ -27,6 +27,9 @@ _HABITS: tuple[tuple[re.Pattern[bytes], str, str], ...] = (
     (re.compile(rb"(None|True|False)\b"), "a Python word", "JSON writes `null`, `true` and `false`."),
     (re.compile(rb"-?(NaN|Infinity)\b"), "a number that JSON does not have", "Write `null`, or leave the field out."),
     (re.compile(rb"(//|/\*|#)"), "a comment", "JSON has no comments; remove it."),
+    (re.compile(rb"\xef\xbb\xbf"), "a byte order mark, as where two files were joined", "Remove it; it is invisible."),
+    (re.compile(rb"\xc2\xa0|\xe2\x80[\x80-\x8f\xa8-\xaf]"), "an invisible character", "Remove it, or make it a space."),
+    (re.compile(rb"\xe2\x80[\x9c-\x9f]"), "a curly quote", 'JSON wants the plain double quote `"`.'),
     (re.compile(rb"[\x80-\xff]"), "a character outside quotes", 'Curly quotes? JSON wants the plain double quote `"`.'),
     (re.compile(rb"[A-Za-z_]"), "a bare word", "Put names and texts in double quotes."),
 )
@@ -65,6 +68,12 @@ def _encoding_fault(text: bytes, error: UnicodeDecodeError) -> Fault:
     return Fault("invalid_utf8", position, f"Byte 0x{byte:02X} at byte {position} of the record is not UTF-8{likely}.")
 
 
+def _after_record(text: bytes, position: int) -> str | None:
+    if text[:position].rstrip(b" \t").endswith(b"\r"):
+        return "The lines end in bare carriage returns, as on old Macs. Save the file with ordinary line ends."
+    return "Write one record a line, without commas between the lines." if text[position] in b",{" else None
+
+
 def _json_fault(text: bytes, position: int, reason: str) -> Fault:
     if "surrogate" in reason:
         escape = text[position : position + 6].decode("ascii", errors="replace")
@@ -91,7 +100,7 @@ def _json_fault(text: bytes, position: int, reason: str) -> Fault:
             "broken_json",
             position,
             f"The record is complete at byte {position}, but more follows: {found!r}.",
-            "Write one record a line, without commas between the lines." if here in b",{" else None,
+            _after_record(text, position),
         )
     for pattern, name, advice in _HABITS:
         if pattern.match(text, position):

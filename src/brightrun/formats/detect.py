@@ -11,7 +11,7 @@ from brightrun.formats.json_stream import JsonWalker, StructureError, close_trun
 from brightrun.formats.lines import UTF8_BOM, ByteSource
 from brightrun.formats.names import FormatId, format_id
 from brightrun.formats.reading import json_type
-from brightrun.formats.registry import FORMATS, classify
+from brightrun.formats.registry import FORMATS, Format, classify
 
 HEAD_BYTES = 256 << 10
 
@@ -83,11 +83,10 @@ def _find(text: bytes, *, complete: bool) -> _Found | None:
     body = text.lstrip()
     lines = _whole_lines(text, complete=complete)
     if body.startswith(b"[") and not _is_list_line(lines):
-        for position, element in enumerate(_elements(body)):
-            if (entry := classify(element)) is not None:
-                where = "the records" if position == 0 else f"record {position + 1}"
-                return _Found(entry.id, "array", f"a JSON array, and {where} have {entry.looks_like}")
-        return None
+        if (most := _most(enumerate(_elements(body), start=1))) is None:
+            return None
+        where = "the records have" if most.number == 1 else f"record {most.number} has"
+        return _Found(most.format.id, "array", f"a JSON array, and {where} {most.format.looks_like}{most.share}")
     if not lines or (lines[0][1].endswith(_CONTINUES) and _object(lines[0][1].rstrip(b",")) is None):
         # No whole line at hand, or a first line that cannot be a whole record: one document over several lines.
         beginning = _object(close_truncated(body)) or _object(_before_fault(body))
@@ -107,19 +106,55 @@ def _by_lines(lines: list[tuple[int, bytes]]) -> _Found | None:
     )
 
 
+class _Most(NamedTuple):
+    """The format that most of the first records have. number: of the first such record or line. share: said in words
+    where others have another."""
+
+    format: Format
+    number: int
+    share: str
+
+
+_JUDGED = 50
+
+
+def _most(objects: Iterable[tuple[int, dict[str, Any] | None]]) -> _Most | None:
+    """One odd record at the beginning does not decide over all others."""
+    seen: dict[FormatId, list[int]] = {}
+    judged = 0
+    for number, obj in objects:
+        entry = classify(obj) if obj is not None and "_meta" not in obj else None
+        if entry is not None:
+            seen.setdefault(entry.id, []).append(number)
+            judged += 1
+        if judged == _JUDGED:
+            break
+    if not seen:
+        return None
+    winner = max(seen, key=lambda name: len(seen[name]))  # of equally many the one that was met first
+    share = f", as have {len(seen[winner])} of the first {judged} records" if len(seen) > 1 else ""
+    return _Most(FORMATS[winner], seen[winner][0], share)
+
+
 def _by_objects(objects: Iterable[tuple[int, dict[str, Any] | None]]) -> _Found | None:
     header, identified = False, None
+    looked_at: list[tuple[int, dict[str, Any] | None]] = []
     for number, obj in objects:
+        looked_at.append((number, obj))
         if obj is None:
             continue
-        if "_meta" in obj:
-            header = True
-            continue
-        if (entry := classify(obj)) is not None:
-            after = " after a `_meta` line" if header else ""
-            return _Found(entry.id, "lines", f"JSON Lines, and line {number}{after} has {entry.looks_like}")
+        header = header or "_meta" in obj
         if identified is None and "conversation_id" in obj:
             identified = number
+        if len(looked_at) == _JUDGED:
+            break
+    if (most := _most(looked_at)) is not None:
+        after = " after a `_meta` line" if header and most.number > 1 else ""
+        return _Found(
+            most.format.id,
+            "lines",
+            f"JSON Lines, and line {most.number}{after} has {most.format.looks_like}{most.share}",
+        )
     if header:
         return _Found("brightrun_lora_v4", "lines", "JSON Lines with a `_meta` line")
     if identified is not None:

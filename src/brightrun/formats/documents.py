@@ -47,6 +47,14 @@ def _entry_of(layout: Layout, entry: Format) -> Callable[[object], int | None]:
     return place
 
 
+def _is_json(text: bytes) -> bool:
+    try:
+        decode(text)
+    except ValueError:
+        return False
+    return True
+
+
 class Declared(NamedTuple):
     """A number of records or conversations that the file declares about itself."""
 
@@ -67,6 +75,8 @@ class Document:
         self._conversation: Object | None = None
         self._conversation_number = -1
         self._pairs_of_conversation = self._conversation_offset = 0
+        self._held: list[tuple[Value, str, str]] = []
+        self._held_bytes = 0
         self.declared: list[Declared] = []
         self.conversations = self.pairs = self.with_target = 0
 
@@ -85,10 +95,12 @@ class Document:
                         self._go_on_after(reading, value)
                     yield reading
             yield from self._faults()
+            yield from self._release()
             if self._layout == "v4_full":
                 yield from self._conversation_ends()
         except StructureError as error:
             yield from self._faults()
+            yield from self._release()
             if error.found != END_OF_FILE:
                 yield self._broken(error, f"{error} Nothing after it was checked.")
             elif not self._last_was_broken:  # a cut-off record is said once
@@ -156,6 +168,7 @@ class Document:
                 yield self._misplaced(value, "conversations", "a list of conversations")
             case ("conversations", int(number), *rest):
                 if number != self._conversation_number:
+                    yield from self._release()
                     yield from self._conversation_ends()
                     self._conversation, self._conversation_number, self._pairs_of_conversation = None, number, 0
                     self._conversation_offset = value.offset if not rest else self._walker.offset_within(2)
@@ -172,9 +185,10 @@ class Document:
             case ["conversation_metadata"]:
                 self._conversation, faults = self._metadata(value, f"{where}.conversation_metadata")
                 yield from faults
+                yield from self._release()
             case ["training_pairs", int(pair)]:
                 self._pairs_of_conversation += 1
-                yield self._pair(value, f"{where}.training_pairs[{pair}]", self._conversation, f"conversation-{number}")
+                yield from self._hold(value, f"{where}.training_pairs[{pair}]", f"conversation-{number}")
             case ["training_pairs", *_]:
                 self._pairs_of_conversation += 1  # said here, not again at the conversation's end
                 yield self._misplaced(value, f"{where}.training_pairs", "a list of pairs")
@@ -200,8 +214,9 @@ class Document:
                 yield from faults
                 self._conversation = {"conversation_id": enriched_id(metadata)}
                 self._declare(value, metadata, "dataset_metadata", "total_turns")
+                yield from self._release()
             case ("training_pairs", int(number)):
-                yield self._pair(value, f"training_pairs[{number}]", self._conversation, "conversation-0")
+                yield from self._hold(value, f"training_pairs[{number}]", "conversation-0")
             case ("training_pairs", *_):
                 yield self._misplaced(value, "training_pairs", "a list of pairs")
             case ():
@@ -210,6 +225,25 @@ class Document:
                 pass
 
     # Both
+
+    def _hold(self, value: Value, path: str, fallback_id: str) -> Iterator[Reading]:
+        """Read a pair, or keep it until what is said about its conversation was met, which some write after the pairs.
+
+        Not kept are broken pairs, after which the walker looks for the next one, and more than one record may have.
+        """
+        if self._conversation is None:
+            self._held_bytes += value.length
+            if self._held_bytes <= self._object.limit and value.data is not None and _is_json(value.data):
+                self._held.append((value, path, fallback_id))
+                return
+            yield from self._release()
+            self._conversation = {}
+        yield self._pair(value, path, self._conversation, fallback_id)
+
+    def _release(self) -> Iterator[Reading]:
+        held, self._held, self._held_bytes = self._held, [], 0
+        for value, path, fallback_id in held:
+            yield self._pair(value, path, self._conversation, fallback_id)
 
     def _pair(self, value: Value, path: str, conversation: Object | None, fallback_id: str) -> Reading:
         reading = self._reading(value, path)
@@ -221,6 +255,8 @@ class Document:
         self._object.read_with(reading, value.data, value.length, read, PAIR_FIELDS, value.first_line)
         self.pairs += 1
         self.with_target += len(reading.records)
+        if reading.records:
+            self._index = reading.records[-1].index + 1
         return reading
 
     def _metadata(self, value: Value, path: str) -> tuple[Object | None, list[Reading]]:

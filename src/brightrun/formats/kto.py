@@ -10,6 +10,10 @@ from brightrun.formats.prompt_completion import read_side, read_system
 from brightrun.formats.reading import Reading, json_type, shown, take_own_id
 from brightrun.formats.tool_calls import read_tools
 
+_OTHER_LABEL = (
+    "Write `true` for a wanted answer and `false` for an unwanted one. If the field means something else, declare the "
+    "format when you upload."
+)
 _LIST_KEYS = ("messages", "conversations")
 
 

@@ -239,6 +239,9 @@ class RecordReader:
         if self.objects or self._is_part:
             reading.report("misplaced_meta", "_meta", "A `_meta` line stands after the first record; it is skipped.")
             return
+        if self._header is not None:
+            reading.report("misplaced_meta", "_meta", "A second `_meta` line stands before the records; it is skipped.")
+            return
         total = reading.meta.get("total_pairs") if isinstance(reading.meta, dict) else None
         if isinstance(total, int) and not isinstance(total, bool):
             self._header = Declared(reading.line, reading.byte_offset, "_meta.total_pairs", total)

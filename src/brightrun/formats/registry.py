@@ -36,6 +36,14 @@ class Format(NamedTuple):
     unmarked: frozenset[FormatId] = frozenset()
 
 
+def _has_turns(obj: Object) -> bool:
+    """A number of turns beside the messages is a remark about them, not the conversation."""
+    if "turns" not in obj:
+        return False
+    elsewhere = any(isinstance(obj.get(key), list) for key in ("messages", "conversations"))
+    return isinstance(obj["turns"], list) or not elsewhere
+
+
 # Most particular first: the first whose mark fits is the format of an object.
 FORMATS: dict[FormatId, Format] = {
     entry.id: entry
@@ -69,7 +77,7 @@ FORMATS: dict[FormatId, Format] = {
             _PROMPT | {"completion", "output"},
             frozenset({"prompt_completion", "openai_messages", "sharegpt", "alpaca"}),
         ),
-        Format("brightrun_lora_v3", lambda o: "turns" in o, "`turns`", read_v3, frozenset({"turns"})),
+        Format("brightrun_lora_v3", _has_turns, "`turns`", read_v3, frozenset({"turns"})),
         Format("openai_messages", lambda o: "messages" in o, "`messages`", read_openai, frozenset({"messages"})),
         Format(
             "sharegpt", lambda o: "conversations" in o or "conversation" in o, "`conversations`", read_sharegpt, _PROMPT
