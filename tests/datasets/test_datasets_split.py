@@ -12,6 +12,7 @@ from test_datasets_pages import sign_in, text_of
 from brightrun.datasets.conversation_list import ConversationListWriter, read_conversations
 from brightrun.formats.records import Message, Record, Scaffold
 from brightrun.formats.run_directory import _split
+from brightrun.validation.near_links import near_links
 from live import Live, Member
 
 
@@ -32,7 +33,7 @@ def test_the_split_is_the_one_that_a_run_makes(
     file.write_bytes(content)
     at = f"/api/datasets/{upload_and_validate(owner.client, content)['id']}/split"
     shown = data(owner.client.get(at, params={"fraction": fraction, "seed": seed, "limit": 100}))["split"]
-    made = _split(file, "brightrun_lora_v4", fraction=fraction, seed=seed)
+    made = _split(file, "brightrun_lora_v4", fraction=fraction, seed=seed, near_links=near_links)
     assert [one["id"] for one in shown["items"]] == made.heldout_ids
     assert shown["train"] == {"conversations": made.train_conversations, "records": made.train_records}
     assert shown["heldout"] == {"conversations": len(made.heldout_ids), "records": made.heldout_records}
@@ -41,13 +42,29 @@ def test_the_split_is_the_one_that_a_run_makes(
         assert sum(share["heldout"] for share in shown[kind]) == len(made.heldout_ids)
 
 
+def test_near_duplicates_are_shown_on_one_side(owner: Member, tmp_path: Path) -> None:
+    words = " ".join(f"kiln {n} cools for {n * 7} hours with the door shut" for n in range(20))
+    rows = [pair(n, "p", "a", "t") | {"current_user_input": f"{n}? {words}"} for n in range(12)]
+    rows += [pair(n, "p", "a", "t") for n in range(12, 40)]
+    content = lines_of(*rows)
+    file = tmp_path / "rows.jsonl"
+    file.write_bytes(content)
+    at = f"/api/datasets/{upload_and_validate(owner.client, content)['id']}/split"
+    shown = data(owner.client.get(at, params={"fraction": 0.3, "limit": 100}))["split"]
+    made = _split(file, "brightrun_lora_v4", fraction=0.3, seed=0, near_links=near_links)
+    assert [one["id"] for one in shown["items"]] == made.heldout_ids
+    alike = {row["conversation_id"] for row in rows[:12]}
+    assert not alike & set(made.heldout_ids), "the first conversation is trained on, and so are those that are like it"
+
+
 def test_chats_without_ids_are_split_like_a_run_does(owner: Member, tmp_path: Path) -> None:
     content = chat_file(30) + b"\n" + chat_file(40)[len(chat_file(30)) :]
     file = tmp_path / "chats.jsonl"
     file.write_bytes(content)
     at = f"/api/datasets/{upload_and_validate(owner.client, content)['id']}/split"
     shown = data(owner.client.get(at))["split"]
-    assert [one["id"] for one in shown["items"]] == _split(file, "openai_messages", fraction=0.1, seed=0).heldout_ids
+    made = _split(file, "openai_messages", fraction=0.1, seed=0, near_links=near_links)
+    assert [one["id"] for one in shown["items"]] == made.heldout_ids
     assert shown["personas"] == shown["topics"] == []
     assert owner.client.get(at, params={"fraction": 0.7}).status_code == 400
 

@@ -11,11 +11,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from brightrun.datasets.conversation_list import Conversation, read_conversations
 from brightrun.datasets.issues import validated
+from brightrun.datasets.near_link_list import read_near_links
 from brightrun.datasets.records import kept_path
 from brightrun.datasets.service import get
 from brightrun.errors import ConflictError
 from brightrun.formats.records import Scaffold
-from brightrun.formats.split import heldout_ids, stratum_of
+from brightrun.formats.split import NearLinks, heldout_ids, stratum_of
 from brightrun.platform import Platform
 from brightrun.storage import Bucket
 from brightrun.storage.errors import ObjectNotFoundError
@@ -82,7 +83,8 @@ async def split_of(
 
     def work() -> SplitOut:
         conversations = list(read_conversations(platform.store.read_bytes(bucket, path)))
-        return _answer(_sides(conversations, fraction, seed), fraction, seed, page)
+        near = read_near_links(platform.store.read_bytes(bucket, kept_path(dataset, "links")))
+        return _answer(_sides(conversations, fraction, seed, near), fraction, seed, page)
 
     try:
         return await asyncio.to_thread(work)
@@ -93,12 +95,12 @@ async def split_of(
         ) from error
 
 
-def _sides(conversations: Sequence[Conversation], fraction: float, seed: int) -> _Sides:
+def _sides(conversations: Sequence[Conversation], fraction: float, seed: int, near: NearLinks) -> _Sides:
     strata = (
         (one.id, stratum_of(Scaffold(persona=one.persona, emotional_arc=one.arc, topic=one.topic)))
         for one in conversations
     )
-    held = set(heldout_ids(strata, fraction=fraction, seed=seed))
+    held = set(heldout_ids(strata, fraction=fraction, seed=seed, near=near))
     return _Sides(
         [one for one in conversations if one.id not in held], [one for one in conversations if one.id in held]
     )

@@ -17,6 +17,7 @@ from brightrun.clock import utcnow
 from brightrun.datasets.conversation_list import ConversationListWriter
 from brightrun.datasets.counting import Counting
 from brightrun.datasets.issue_list import IssueListWriter
+from brightrun.datasets.near_link_list import NearLinkWriter
 from brightrun.datasets.places import Places
 from brightrun.errors import BrightRunError, StorageFullError
 from brightrun.ids import uuid7
@@ -28,7 +29,8 @@ from brightrun.validation.thresholds import Thresholds
 
 ISSUES_KIND = "dataset-issues"
 """Second part of the path of a complete issue list: `<workspace>/dataset-issues/<dataset>/<attempt>.jsonl`; beside it
-stand `.csv` and `.index`, and whether or not anything was found `.places` and `.conversations`."""
+stand `.csv` and `.index`, and whether or not anything was found `.places`,
+`.conversations` and `.links`."""
 _BLOCK = 1024 * 1024
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -140,6 +142,7 @@ def run_validation(
     scratch.mkdir(parents=True, exist_ok=True)
     issues = IssueListWriter(scratch, f"issues-{uuid7()}")
     conversations = ConversationListWriter(issues.jsonl.with_suffix(".conversations"))
+    links = NearLinkWriter(issues.jsonl.with_suffix(".links"))
     try:
         with _room_for(issues), issues, store.open_read(subject.bucket, subject.path) as source:
             places = Places()
@@ -154,12 +157,14 @@ def run_validation(
                 cancelled=progress.cancelled.is_set,
                 record_checks=[places, conversations, *counted.pop("record_checks", ())],
                 thresholds=thresholds,
+                on_link=links.add,
                 **(limits or Limits())._asdict(),
                 reopen=lambda: cast("BinaryIO", store.open_read(subject.bucket, subject.path)),
                 **counted,
             )
             reader.read_to_end(progress.cancelled)
             conversations.close()
+            links.close()
             if view is not None:
                 view.complete(report, content_sha256=reader.sha256)
         fault = _not_as_announced(subject, reader, known.sha256)
@@ -167,6 +172,7 @@ def run_validation(
             return fault
         store.put_bytes(subject.bucket, _beside(subject, "places"), places.dump())
         store.put_file(subject.bucket, _beside(subject, "conversations"), conversations.path)
+        store.put_file(subject.bucket, _beside(subject, "links"), links.path)
         code, message = _verdict(report)
         return Outcome(
             sha256=reader.sha256,
@@ -177,7 +183,7 @@ def run_validation(
             message=message,
         )
     finally:
-        for file in (*issues.files, conversations.path):
+        for file in (*issues.files, conversations.path, links.path):
             file.unlink(missing_ok=True)
 
 

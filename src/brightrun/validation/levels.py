@@ -58,12 +58,14 @@ def checks_of(
     heldout: Collection[str] | None = None,
     memory_bytes: int = SPILL_BYTES,
     on_step: Callable[[], None] | None = None,
+    on_link: Callable[[str, str], None] | None = None,
 ) -> LevelChecks:
     """New checks, with empty memories, for one run at this level.
 
     places: told by the validator what is being read. heldout: ids of conversations kept from training; without them
     `split_leakage` is not looked for. memory_bytes: what may be put aside in memory before temporary files are used.
-    on_step: called now and then while records are compared; what it raises ends that.
+    on_step: called now and then while records are compared; what it raises ends that. on_link: told by `full` of each
+    conversation that is like an earlier one: (its id, the id of that one).
     """
     if level == "structure":
         return LevelChecks()
@@ -86,6 +88,7 @@ def checks_of(
                 spill_bytes=memory_bytes * 3 // 4,
                 heldout=heldout,
                 on_step=on_step,
+                on_link=on_link,
             )
             return LevelChecks(
                 (Refusals(places), SensitiveTexts(("secrets", "personal_data"), places)),

@@ -123,7 +123,8 @@ class NearDuplicates:
     parts of the same conversation are never compared. similarity: the threshold. spill_bytes: memory before
     temporary files are used. heldout: ids of conversations kept from training; then `finish` also tells which of them
     have a near or exact duplicate that is trained on. on_step: called now and then while conversations are compared;
-    what it raises ends that.
+    what it raises ends that. on_link: told by `finish` of each conversation that is like an earlier one, exact copies
+    included: (its id, the id of that one).
     """
 
     def __init__(
@@ -133,8 +134,9 @@ class NearDuplicates:
         spill_bytes: int = SPILL_BYTES,
         heldout: Collection[str] | None = None,
         on_step: Callable[[], None] | None = None,
+        on_link: Callable[[str, str], None] | None = None,
     ) -> None:
-        self._similarity = similarity
+        self._similarity, self._on_link = similarity, on_link
         self._bands, self._rows = banding(similarity)
         self._heldout = None if heldout is None else frozenset(heldout)
         self._on_step = on_step or (lambda: None)
@@ -258,6 +260,8 @@ class NearDuplicates:
         each that is held out and like one that is trained on."""
         try:
             for match in self.matches():
+                if self._on_link is not None and match.earlier.id != match.later.id:
+                    self._on_link(match.later.id, match.earlier.id)
                 if not match.exact:
                     yield _late("near_duplicate", match.later, _nearly(match.earlier, match.similarity))
             if self._heldout is not None:

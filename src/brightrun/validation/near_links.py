@@ -9,14 +9,13 @@ from brightrun.validation.near_duplicates import NearDuplicates
 def near_links(records: Iterable[Record]) -> dict[str, list[str]]:
     """Id of each conversation that is nearly or exactly like an earlier one, to the ids of those. records: in file
     order. Rows appended to a file add links and change none."""
-    check = NearDuplicates()
+    links: dict[str, list[str]] = {}
+    check = NearDuplicates(on_link=lambda later, earlier: links.setdefault(later, []).append(earlier))
     try:
         for record in records:
             check.look(record)
-        links: dict[str, list[str]] = {}
-        for match in check.matches():
-            if match.earlier.id != match.later.id:
-                links.setdefault(match.later.id, []).append(match.earlier.id)
+        for _ in check.finish(None):
+            pass
         return links
     finally:
         check.close()

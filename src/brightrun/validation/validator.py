@@ -49,6 +49,7 @@ def validate(
     comparing_checks: Sequence[ComparingCheck] = (),
     thresholds: Thresholds | None = None,
     heldout: Collection[str] | None = None,
+    on_link: Callable[[str, str], None] | None = None,
     compare_memory_bytes: int = SPILL_BYTES,
     reopen: Callable[[], BinaryIO] | None = None,
     workers: int | None = 1,
@@ -62,6 +63,7 @@ def validate(
     (`exact:<model>`): exact counts; without it, estimate_tokens: words × 1.3. record_checks, comparing_checks: run
     beside those of the level (those that need a model, for instance). thresholds: from when on the checks of the level
     speak. heldout: ids of the conversations that are kept from training, for `full` to find their duplicates.
+    on_link: told by `full` of each conversation that is nearly or exactly like an earlier one: (its id, that one's).
     compare_memory_bytes: what checks that compare records keep in memory before temporary files are used. reopen:
     gives the bytes of a source that is a stream once more, from the beginning and able to seek, for checks that look at
     records again. workers: processes that read a source that is a path, where nothing compares or looks at records
@@ -90,6 +92,7 @@ def validate(
         places,
         thresholds,
         heldout=heldout,
+        on_link=on_link,
         memory_bytes=compare_memory_bytes,
         on_step=lambda: on_bytes(reader.bytes_read),
     )
