@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import token_counts
 from validate_files import MB, chats, faulty, pairs, write
 
 PYTHON = [sys.executable]
@@ -182,6 +183,12 @@ def near_duplicates(bench: Bench) -> Iterator[Measured]:
     )
 
 
+def tokens(bench: Bench) -> Iterator[Measured]:
+    """Exact token counting, in this process; `token_counts.py` says how."""
+    for row in token_counts.rows(50, bench.rounds):
+        yield Measured(*row)
+
+
 ROWS: list[Callable[[Bench], Iterator[Measured]]] = [
     start,
     structure,
@@ -190,6 +197,7 @@ ROWS: list[Callable[[Bench], Iterator[Measured]]] = [
     levels,
     everything,
     near_duplicates,
+    tokens,
 ]
 
 
