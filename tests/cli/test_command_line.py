@@ -114,3 +114,13 @@ def test_a_secret_key_that_is_damaged_is_not_taken(tmp_path: Path):
     (tmp_path / "secret_key").write_text("")
     with pytest.raises(ConfigurationError, match="secret_key is damaged"):
         load_secret(settings)
+
+
+def test_a_table_in_a_pipe_has_one_line_a_row(capsys: pytest.CaptureFixture[str]):
+    from brightrun.cli.remote import table
+
+    rows = [{"id": "01a21f7d-fbcc-7b9e-a6d9-10e3c5f3e532", "name": "a long name of a dataset " * 10} for _ in range(2)]
+    table({"id": lambda row: row["id"], "name": lambda row: row["name"], "again": lambda row: row["name"]}, rows)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert all(rows[0]["id"] in line for line in lines[1:])

@@ -67,6 +67,7 @@ def test_python_dismisses_and_takes_back_reads_records_and_the_split(
         assert "Meant twice" in run(live, owner, "issues", dataset["id"], "--dismissed").stdout
         assert client.datasets.take_back(dataset["id"], made["id"]) == made
         assert client.datasets.record(dataset["id"], 5)["issues_total"] >= 1
+        assert client.datasets.mask(dataset["id"], 1)["eot_trained"] is True
         assert client.datasets.split(dataset["id"], fraction=0.5)["heldout"]["conversations"] >= 1
         with pytest.raises(ApiError, match="no record at line 99"):
             client.datasets.record(dataset["id"], 99)
@@ -75,6 +76,8 @@ def test_python_dismisses_and_takes_back_reads_records_and_the_split(
         async with AsyncClient(live.url, owner.token) as client:
             assert (await client.datasets.issues(dataset["id"], line=6))["total"] >= 1
             assert (await client.datasets.record(dataset["id"], 1))["line"] == 1
+            mask = await client.datasets.mask(dataset["id"], 1, model="tiny", max_length=5)
+            assert (mask["line"], mask["tokens_kept"]) == (1, 5)
             assert await client.datasets.dismissals(dataset["id"]) == []
 
     asyncio.run(again())

@@ -12,6 +12,7 @@ from brightrun.formats.masking import around, mask
 from brightrun.formats.personal_data import CARD, EMAIL, IBAN, PHONE, SSN, find_personal_data
 from brightrun.formats.secrets import find_secrets
 from brightrun.validation import validate
+from brightrun.validation.content.refusals import find_refusals
 
 # Put together here, so that no scanner takes this file for a leak.
 RANDOM = "q7Zk2Vw9Xt4Rb8Nc1Lp6Md3Hs5Jf0Gy7Tu2Ea9Wq4"
@@ -77,6 +78,7 @@ NOTHING_PERSONAL = (
     "Born 1990-05-15, 2011-2015, IPs 192.168.100.200, pi 3.14159265358979, 275.43397884615385",
     "SSN 123-45-6789, 000-12-3456, 666-12-3456, 900-12-3456, 536-00-4399",
     "DE89 3704 0044 0532 0130 01 has the wrong check digits.",
+    "Part DE8937040044053201300012 is longer than any IBAN of its country.",
     "uuid f95aa9fb-5202-4691-99f8-aa480f9cfb8f, ISBN 978-3-16-148410-0, 1,234,567,890",
     "Phone 123 456 7890 or 0123456789 or 000 000 0000.",
 )
@@ -130,6 +132,20 @@ def test_no_window_shows_a_piece_of_a_secret(before: int, position: int) -> None
     text = "x " * (before // 2) + secret + " y" * 200
     shown = around(text, min(position, len(text)))
     assert all(secret[n : n + 8] not in shown for n in range(4, len(secret) - 8))
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        *("a", "1 ", "AB12", "sk-", "eyJ-", "xoxb-", "a.b@c.", "x@", "-----BEGIN PRIVATE KEY-----\n", "password: "),
+        *("token=", "api key ", "a://b:c@", "+1 ", "(2", "gh_", "Bearer ", "DE89 3704 ", "123-45-", "4539 1488 "),
+        *("secret secret ", 'secret""""', "1.1.", "1-", "i'm sorry, but i can't ", "i am an ai ", "i was ", "como "),
+    ],
+)
+def test_no_repetition_makes_the_looking_long(piece: str) -> None:
+    text = piece * (100_000 // len(piece))  # what takes the square of this in steps never ends
+    assert len(find_secrets(text)) + len(find_personal_data(text)) >= 0
+    assert len(find_refusals(text)) <= 2
 
 
 def chat(number: int, question: str, answer: str, **more: Any) -> dict[str, Any]:

@@ -18,6 +18,10 @@ TokenOption = Annotated[str | None, typer.Option("--token", help="API token. Def
 JsonOption = Annotated[bool, typer.Option("--json", help="The API's own answer as JSON on stdout.")]
 
 
+_WIDEST = 10_000
+"""Columns of what is no terminal: a pipe, a file."""
+
+
 def connect(url: str | None, token: str | None) -> "Client":
     from brightrun.sdk import Client
 
@@ -33,15 +37,16 @@ def show(answer: Any, *, as_json: bool, text: Callable[[], None]) -> None:
 
 
 def table(columns: dict[str, Callable[[dict[str, Any]], str]], rows: list[dict[str, Any]]) -> None:
+    """A line a row, except where a terminal is too narrow; ids stay whole there too, to be copied."""
     from rich.console import Console
     from rich.table import Table
 
     made = Table(box=None, pad_edge=False, header_style="bold")
     for title in columns:
-        made.add_column(title, overflow="fold")
+        made.add_column(title, overflow="fold", no_wrap=title == "id")
     for row in rows:
         made.add_row(*(cell(row) for cell in columns.values()))
-    Console().print(made)
+    Console(width=None if sys.stdout.isatty() else _WIDEST).print(made)
 
 
 @contextmanager

@@ -31,7 +31,7 @@ _NOBODY = re.compile(
 _DIGITS = re.compile(r"\d(?:[ .()/-]{0,2}\d){5}").search
 # A run of digits in groups: what every number below looks like.
 _NUMBER = re.compile(r"(?<![\w.,$€£#/=%@&+-])(?:\+|\()?\d(?:[ .()/-]{0,2}\d){7,21}(?![\w]|[.,/-]\d|%)")
-_IBAN = re.compile(r"[A-Z]{2}\d{2}(?:[ -]?[A-Z0-9]{2,4}){3,8}(?:[ -]?[A-Z0-9]{1,3})?\b")
+_IBAN = re.compile(r"[A-Z]{2}\d{2}(?:[ -]?[A-Z0-9]){11,28}")
 # Country and length (the registry of SWIFT).
 _IBANS = """
 AD:24 AE:23 AL:28 AT:20 AZ:28 BA:20 BE:16 BG:22 BH:22 BR:29 BY:28 CH:21 CR:22 CY:28 CZ:24 DE:22 DK:18 DO:28
@@ -97,6 +97,8 @@ def _ibans(text: str) -> Iterator[Found]:
             and (end := _end_of(match.group(), length))
         ):
             letters = re.sub(r"[ -]", "", match.group()[:end])
+            if text[match.start() + end : match.start() + end + 1].isalnum():
+                continue
             if int("".join(str(int(c, 36)) for c in letters[4:] + letters[:4])) % 97 == 1 and len(set(letters[4:])) > 3:
                 yield Found(IBAN, match.start(), match.start() + end, 4, 2)
 

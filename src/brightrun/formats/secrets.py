@@ -51,7 +51,7 @@ _MARKED = (
     _marked("a PyPI token", "pypi-", r"\bpypi-AgE[\w-]{40,300}"),
     _marked("a SendGrid key", "SG.", r"\bSG\.[\w-]{20,24}\.[\w-]{40,46}"),
     _marked("a DigitalOcean token", "_v1_", r"\bdo[opr]_v1_[a-f0-9]{64}\b"),
-    _marked("a JSON Web Token", "eyJ", r"\beyJ[\w-]{10,1000}\.eyJ[\w-]{10,4000}\.[\w-]{20,1000}"),
+    _marked("a JSON Web Token", "eyJ", r"\beyJ[\w-]{10,400}\.eyJ[\w-]{10,4000}\.[\w-]{20,1000}"),
     _marked(
         "a private key",
         "PRIVATE KEY",

@@ -120,6 +120,10 @@ class AsyncDatasets:
         answer: Json = await self._client.send(calls.dataset_record(dataset_id, line))
         return answer
 
+    async def mask(self, dataset_id: str, line: int, **options: Any) -> Json:
+        answer: Json = await self._client.send(calls.dataset_mask(dataset_id, line, **options))
+        return answer
+
     async def split(self, dataset_id: str, **options: Any) -> Json:
         answer: Json = await self._client.send(calls.dataset_split(dataset_id, **options))
         return answer

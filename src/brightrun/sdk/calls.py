@@ -113,6 +113,11 @@ def dataset_record(dataset_id: str, line: int) -> Call:
     return Call("GET", f"/api/datasets/{_id(dataset_id)}/records/{int(line)}", pick="record")
 
 
+def dataset_mask(dataset_id: str, line: int, **options: Any) -> Call:
+    path = f"/api/datasets/{_id(dataset_id)}/records/{int(line)}/mask"
+    return Call("GET", path, params=without_none(**options), pick="mask")
+
+
 def dataset_split(dataset_id: str, **options: Any) -> Call:
     return Call("GET", f"/api/datasets/{_id(dataset_id)}/split", params=without_none(**options), pick="split")
 

@@ -267,6 +267,11 @@ class Datasets:
         answer: Json = self._client.send(calls.dataset_record(dataset_id, line))
         return answer
 
+    def mask(self, dataset_id: str, line: int, **options: Any) -> Json:
+        """Which tokens of a record a model learns: model, max_length, part, side."""
+        answer: Json = self._client.send(calls.dataset_mask(dataset_id, line, **options))
+        return answer
+
     def split(self, dataset_id: str, **options: Any) -> Json:
         """Which conversations a job would hold out: fraction, seed, page, limit."""
         answer: Json = self._client.send(calls.dataset_split(dataset_id, **options))

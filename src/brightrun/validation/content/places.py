@@ -24,18 +24,33 @@ class Places:
         self._value: object = None
         self._prefix = ""
         self._format: str | None = None
+        self._of: str | None = None  # the record whose fields are known: text to paths
+        self._fields: dict[str, list[str]] = {}
 
     def enter(self, value: object, prefix: str, format: str | None) -> None:  # noqa: A002
         """value: the object, None where it was read the fast way. prefix: of the object's own path."""
         self._value, self._prefix, self._format = value, prefix, format
+        self._of, self._fields = None, {}
 
     def path(self, record: Record, number: int, side: Side = "messages", part: str = "") -> str:
         """The field within the record that holds a message; empty where that cannot be told. part: of the text, which
         the field must hold where a message was put together from several."""
-        messages = getattr(record, side) or ()
         if self._value is None:
             return _plain_path(record, number, self._format) if side == "messages" else ""
-        return _find(self._below(record), messages, number, part or messages[number].content)
+        if self._of != record.path:  # found once for all that is said about a record
+            self._of, self._fields = record.path, {}
+            for path, text in _texts(self._below(record), ""):
+                self._fields.setdefault(text, []).append(path)
+        messages: list[Message] = getattr(record, side)
+        content = messages[number].content
+        same = self._fields.get(content)
+        if same is None:
+            return next((paths[0] for text, paths in self._fields.items() if (part or content) in text), "")
+        if len(same) == 1:
+            return same[0]
+        # Of several with the same text the one in the same order.
+        order = sum(message.content == content for message in messages[:number])
+        return same[min(order, len(same) - 1)]
 
     def _below(self, record: Record) -> object:
         """The part of the object that is the record's own."""
@@ -46,19 +61,6 @@ class Places:
             elif isinstance(value, dict):
                 value = value.get(step)
         return value
-
-
-def _find(value: object, messages: Any, number: int, part: str) -> str:
-    """A field with exactly this text, of several the one in the same order; else the first that holds the part."""
-    text = messages[number].content
-    order = sum(message.content == text for message in messages[:number])
-    holding, same = "", list[str]()
-    for path, found in _texts(value, ""):
-        if found == text:
-            same.append(path)
-        elif not holding and part in found:
-            holding = path
-    return same[min(order, len(same) - 1)] if same else holding
 
 
 def _texts(value: object, path: str, depth: int = 0) -> Iterator[tuple[str, str]]:
