@@ -100,7 +100,7 @@ def test_an_uploaded_file_becomes_ready_before_ones_eyes(signed_in: Visit, good_
     assert_never_reloaded(page)
     expect(page.locator("#statistics .stat").first).to_contain_text("Conversations")
     expect(page.locator("#statistics .stat-value").first).to_have_text("60")
-    expect(page.locator("#statistics")).to_contain_text("estimated: words × 1.3")
+    expect(page.locator("#statistics")).to_contain_text("exact: tiny")
     expect(page.locator("#samples .turn[data-trained] .bubble")).to_have_text(["About 10 hours, with the door shut."])
     expect(page.get_by_role("link", name="Start training")).to_be_visible()
     expect(page.locator(".bell .count")).to_have_text("1")
@@ -122,7 +122,7 @@ def test_a_faulty_file_shows_where_and_why_and_the_findings_can_be_narrowed(
     page.get_by_role("link", name=re.compile(r"Show only these\s*: Broken JSON")).click()
     expect(lines).to_have_text(["2"])
     with page.expect_download() as download:
-        page.locator("#issues").get_by_role("link", name="Download all").click()
+        page.locator("#issues").get_by_role("link", name="Download all findings as JSON Lines").click()
     assert len(download.value.path().read_text().splitlines()) == 2
     assert signed_in.complaints == []
 
