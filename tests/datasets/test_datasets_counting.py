@@ -1,9 +1,12 @@
 """How an installation counts: exactly with its default base model, and as an estimate only when asked or impossible."""
 
+import hashlib
+import io
 from pathlib import Path
 
 from brightrun.datasets.counting import Counting
 from brightrun.settings import Settings
+from brightrun.validation import validate
 
 
 def test_tokens_are_counted_with_the_default_base_model_unless_an_estimate_is_asked_for(tmp_path: Path) -> None:
@@ -20,7 +23,17 @@ def test_a_default_base_model_that_is_not_there_counts_nothing_exactly(tmp_path:
 
 def test_a_second_validation_of_the_same_bytes_is_remembered(tmp_path: Path) -> None:
     counting = Counting("tiny", None, tmp_path)
-    view = counting.view("0" * 64, "openai_messages")
-    assert view is not None
-    assert not view.remembered
-    assert {"count_tokens", "record_checks"} <= view.arguments().keys()
+    content = b'{"messages": [{"role": "user", "content": "Clay?"}, {"role": "assistant", "content": "Clay."}]}\n'
+    sha256 = hashlib.sha256(content).hexdigest()
+    reports = []
+    for known_before in (False, True):
+        view = counting.view(sha256, None)
+        assert view is not None
+        assert view.remembered is known_before
+        report = validate(io.BytesIO(content), **view.arguments())
+        view.complete(report, content_sha256=sha256)
+        reports.append(report)
+    assert reports[0] == reports[1]
+    other = counting.view("0" * 64, None)
+    assert other is not None
+    assert not other.remembered
