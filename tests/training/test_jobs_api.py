@@ -25,7 +25,7 @@ def test_a_new_job_waits_with_everything_frozen_into_it(trainer_owner: Member, d
     assert job["gpu_config"]["price_per_gpu_hour_usd"] == "0"
     assert job["promise"]["method"] == "documented"
     assert job["total_steps"] > 0
-    assert job["can"] == {"cancel": True, "retry": False}
+    assert job["can"] == {"cancel": True, "pause": True, "resume": False, "retry": False}
     assert [event["type"] for event in events(trainer_owner, job["id"])] == ["queued"]
 
 

@@ -20,7 +20,7 @@ def test_a_job_trains_and_its_result_is_there_with_its_n(working: Any) -> None:
     assert job["train_loss_last"] < job["train_loss_first"]
     assert [attempt["outcome"] for attempt in job["attempts"]] == ["done"]
     assert job["attempts"][0]["exit_code"] == 0
-    assert job["can"] == {"cancel": False, "retry": False}
+    assert job["can"] == {"cancel": False, "pause": False, "resume": False, "retry": False}
 
     curves = data(member.client.get(f"/api/jobs/{job['id']}/metrics"))["series"]
     assert [point["step"] for point in curves["train"]["points"]] == list(range(1, job["total_steps"] + 1))
