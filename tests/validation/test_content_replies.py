@@ -262,6 +262,10 @@ def test_the_command_applies_thresholds_and_says_so(tmp_path: Path) -> None:
     assert report["by_code"] == {"refusal": 1, "short_reply": 1}
     assert report["thresholds"]["short_reply_characters"] == 60
     assert {"secrets", "personal_data", "near_duplicates"} <= set(report["checks_run"])
+    shown = subprocess.run(
+        [*command[:-1], "--threshold", "short_reply_characters=60"], capture_output=True, text=True, check=False
+    )
+    assert "thresholds other than usual: short_reply_characters 60" in shown.stdout
     done = subprocess.run([*command, "--threshold", "nonsense=1"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "nonsense" in json.loads(done.stdout)["error"]

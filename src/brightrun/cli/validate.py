@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from brightrun.validation import MAX_ISSUES, Report, validate
 from brightrun.validation.limits import Limits, limits_of
-from brightrun.validation.thresholds import parse_thresholds
+from brightrun.validation.thresholds import changed, parse_thresholds
 
 if TYPE_CHECKING:
     from brightrun.validation.model_view import ModelView
@@ -246,6 +246,8 @@ def _print(answer: dict[str, Any], options: argparse.Namespace) -> None:
     elif answer["issues_truncated"]:
         print("  … and more: --all-issues shows every one, --issues-out LIST writes them down")
     print_readiness(answer)
+    if other := changed(answer["thresholds"]):
+        print(f"  thresholds other than usual: {', '.join(f'{name} {value:g}' for name, value in other.items())}")
     if answer["checks_skipped"]:
         print(f"  not looked for: {', '.join(answer['checks_skipped'])}")
     if mended := answer.get("repaired"):

@@ -1,6 +1,6 @@
 """From when on a check speaks: every threshold with its default, unit and meaning."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 import msgspec
@@ -64,6 +64,12 @@ def parse_thresholds(given: Iterable[str], base: Thresholds | None = None) -> Th
         return msgspec.convert(values, Thresholds)
     except msgspec.ValidationError as error:
         raise ValueError(f"A threshold does not fit: {error}.") from None
+
+
+def changed(applied: Mapping[str, float]) -> dict[str, float]:
+    """Of the thresholds that were applied, those that are not the defaults."""
+    usual: dict[str, float] = msgspec.to_builtins(Thresholds())
+    return {name: value for name, value in applied.items() if usual.get(name) != value}
 
 
 def render_thresholds() -> list[str]:
