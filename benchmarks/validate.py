@@ -119,7 +119,7 @@ def structure(bench: Bench) -> Iterator[Measured]:
         base, alone, together = bench.compare(loop(path), validate(path), validate(path, workers=2))
         yield Measured(f"{kind}: bare orjson loop", "baseline", f"{bench.megabytes / base.seconds:.0f} MiB/s")
         for what, bar, one in (("one process", alone_bar, alone), ("two", together_bar, together)):
-            yield Measured(f"{kind}: structure, {what}", f"≥ {bar} × the loop", f"{base.seconds / one.seconds:.2f} ×")
+            yield Measured(f"{kind}: structure, {what}", f"≥ {bar} × the loop", ratio(base, one))
             yield Measured(f"{kind}: peak memory, {what}", "< 120 MB", f"{one.peak:.0f} MiB")
 
 

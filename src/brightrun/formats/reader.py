@@ -190,7 +190,7 @@ class RecordReader:
 
     def _open(self) -> AbstractContextManager[BinaryIO]:
         if isinstance(self._source, str | os.PathLike):
-            return Path(self._source).open("rb")
+            return cast(BinaryIO, Path(self._source).open("rb", buffering=0))  # blocks are read whole anyway
         return nullcontext(self._source)
 
     def _tally(self, items: Iterable[Item]) -> Iterator[Item]:

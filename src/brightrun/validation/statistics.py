@@ -35,6 +35,7 @@ class Statistics:
         self._anonymous = 0
         self._last_id: str | None = None
         self._last_turns = 0
+        self._unsettled = False
         self.training_pairs = self.turns = 0
         self.tokens = self._spoken_tokens = self._spoken_messages = 0
         self.lengths = array("I")
@@ -88,6 +89,7 @@ class Statistics:
     @property
     def sums(self) -> Sums:
         """What was added up, to be merged elsewhere."""
+        self._settle()
         return Sums(
             self._anonymous,
             self.training_pairs,
@@ -108,6 +110,7 @@ class Statistics:
         self._spoken_messages += part.spoken_messages
         self.lengths.extend(part.lengths)
         self.turns += part.turns - sum(part.values)
+        self._settle()
         self._last_id = None
         for key, turns in zip(part.keys, part.values, strict=True):
             before = self._turns_of.get(key)
@@ -126,6 +129,7 @@ class Statistics:
             return
         # Pairs of one conversation stand together: most need no look at the map.
         if conversation_id != self._last_id:
+            self._settle()
             key = hash(conversation_id)
             before = self._turns_of.get(key)
             if before is None:
@@ -135,8 +139,13 @@ class Statistics:
             self.turns += spoken
         elif spoken > self._last_turns:
             self.turns += spoken - self._last_turns
-            self._last_turns = spoken
-            self._turns_of.put(hash(conversation_id), spoken)
+            self._last_turns, self._unsettled = spoken, True
+
+    def _settle(self) -> None:
+        """Note the turns of the last conversation, which is done once and not for each of its pairs."""
+        if self._unsettled:
+            self._turns_of.put(hash(self._last_id), self._last_turns)
+            self._unsettled = False
 
     def _add_tokens(self, record: Record, count: CountTokens) -> None:
         before = self.tokens
