@@ -18,6 +18,7 @@ from brightrun.accounts.context import page_context
 from brightrun.costs import api as costs_api
 from brightrun.costs import pages as costs_pages
 from brightrun.datasets import api as datasets_api
+from brightrun.datasets import convert_pages as datasets_convert_pages
 from brightrun.datasets import mask_api, mask_pages
 from brightrun.datasets import mend_pages as datasets_mend_pages
 from brightrun.datasets import pages as datasets_pages
@@ -66,6 +67,7 @@ ROUTERS = (
     mask_pages.router,
     datasets_record_pages.router,
     datasets_mend_pages.router,
+    datasets_convert_pages.router,
     notifications_pages.router,
     new_job_pages.router,
     training_pages.router,
