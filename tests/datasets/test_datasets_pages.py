@@ -171,7 +171,7 @@ def test_a_ready_dataset_shows_its_numbers_with_their_source_and_can_be_trained_
     assert "exact: tiny" in shown
     assert f'href="/training/new?dataset_id={dataset["id"]}"' in page.text
     assert dataset["sha256"] in page.text
-    assert "Thresholds applied near duplicate similarity 0.8" in shown
+    assert "Thresholds applied language letters 40, language share 0.1" in shown
 
 
 def test_samples_show_what_is_trained_and_each_has_an_address(owner: Member, browser: httpx2.Client):
