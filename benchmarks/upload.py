@@ -104,7 +104,7 @@ def announce(client: Client, path: Path) -> dict[str, Any]:
 
 
 def stored_sha256(folder: Path, made: dict[str, Any]) -> str:
-    """The hash of the object as it lies on the disk. Nothing is confirmed: a validation would disturb the measurement."""
+    """The hash of the object on the disk. Nothing is confirmed: a validation would disturb what is measured."""
     dataset = made["dataset"]
     with (folder / "data" / "objects" / dataset["storage_bucket"] / dataset["storage_path"]).open("rb") as stored:
         return hashlib.file_digest(stored, "sha256").hexdigest()
