@@ -123,6 +123,10 @@ def test_no_output_replaces_the_file_itself(bad: Path) -> None:
         done = run(bad, option, bad, "--json")
         assert (done.returncode, json.loads(done.stdout)["code"]) == (2, "invalid_output")
     assert bad.read_bytes() == before
+    both = bad.with_name("both.jsonl")
+    done = run(bad, "--repair", both, "--issues-out", both, "--json")
+    assert (done.returncode, both.exists()) == (2, False)
+    assert "named for two outputs" in json.loads(done.stdout)["error"]
 
 
 def test_a_list_that_cannot_be_written_is_said_and_leaves_nothing(bad: Path, tmp_path: Path) -> None:

@@ -218,6 +218,8 @@ def test_a_second_language_is_named_once() -> None:
     found = [issue for issue in check(*answers).issues if "language" in issue.code]
     assert [(issue.code, issue.line) for issue in found] == [("second_language", 1)]
     assert "10 replies" in found[0].message
+    (one,) = [issue for issue in check(answer(1), LANGUAGES["German"]).issues if "language" in issue.code]
+    assert one.message.startswith("One reply, this one, is in German")
 
 
 def test_levels_look_for_what_they_name() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from brightrun.formats.masking import around, mask
+from brightrun.formats.masking import around, mask, mask_piece
 from brightrun.formats.personal_data import CARD, EMAIL, IBAN, PHONE, SSN, find_personal_data
 from brightrun.formats.secrets import find_secrets
 from brightrun.validation import validate
@@ -27,6 +27,7 @@ SECRETS = {
     "a Stripe key": "sk_live_" + RANDOM[:24],
     "a Hugging Face token": "hf_" + RANDOM[:34],
     "an npm token": "npm_" + RANDOM[:36],
+    "a BrightRun API token": "br_" + (RANDOM * 2)[:43],
     "a JSON Web Token": "eyJhbGciOiJIUzI1NiJ9." + "eyJ1c2VyIjoiNDIifQ." + RANDOM,
     "a private key": "-----BEGIN RSA " + "PRIVATE KEY-----\n" + RANDOM * 3 + "\n-----END RSA " + "PRIVATE KEY-----",
     "a password": "rT8$" + "jLpZ9w",
@@ -250,3 +251,31 @@ def test_fields_are_named_in_every_spelling(tmp_path: Path) -> None:
         file.write_text(json.dumps(value), encoding="utf-8")
         found = [i.path for i in validate(file, checks="full").issues if i.code == "email_address"]
         assert found == [path], name
+
+
+def test_what_a_fault_leaves_of_a_key_is_masked(tmp_path: Path) -> None:
+    """A key that a fault cuts in two has no beginning, or no end, by which it could be known."""
+    body = "\n".join(RANDOM[n:] + RANDOM[:n] for n in range(30))
+    key = "-----BEGIN RSA " + f"PRIVATE KEY-----\n{body}\n-----END RSA " + "PRIVATE KEY-----"
+    row = json.dumps({"messages": [{"role": "user", "content": "Key?"}, {"role": "assistant", "content": key}]})
+    middle = len(row) // 2
+    rows = (row, row[:middle], row[:middle] + '"' + row[middle:], row[:middle] + "\\u0001" + row[middle:])
+    file = tmp_path / "keys.jsonl"
+    file.write_text("\n".join(rows) + "\n")
+    issues = validate(file).issues
+    assert {"broken_json", "control_character"} <= {issue.code for issue in issues}
+    shown = " ".join(issue.message + issue.excerpt for issue in issues)
+    pieces = {RANDOM[n:] + RANDOM[:n] for n in range(len(RANDOM))}
+    assert not any(piece[:16] in shown for piece in pieces)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "reports/2024/12/Some-Title-Here and TestCaseNumber2024Version3OfThisClass",
+        "550e8400-e29b-41d4-a716-446655440000",
+        "fp_conversation_turn4_85d3e584",
+    ],
+)
+def test_paths_names_and_ids_are_no_keys(text: str) -> None:
+    assert mask_piece(text) == text

@@ -191,3 +191,10 @@ def test_the_log_masks_secrets(tmp_path: Path) -> None:
     assert b"anna.weber@pottery-weber.de" in out
     assert changes
     assert not any("anna.weber@pottery" in change.before + change.after for change in changes)
+
+
+def test_files_of_nothing_but_python_objects_are_mended_whole(tmp_path: Path) -> None:
+    rows = [json.loads(OTHER), json.loads(chat("A second question about the kiln?"))]
+    out, changes = mended(tmp_path, "".join(f"{row}\n" for row in rows).encode())
+    assert [json.loads(line) for line in out.splitlines()] == rows
+    assert [(change.line, change.code) for change in changes] == [(1, "broken_json"), (2, "broken_json")]

@@ -11,16 +11,22 @@ class OutRefusedError(ValueError):
     """The output cannot be written where it was asked for."""
 
 
-def check_out(out: Path, *inputs: Path) -> None:
-    """Raise OutRefusedError where `out` is one of the inputs under any name (a link, too), or no place for a file."""
-    for source in inputs:
-        same = out.exists() and source.exists() and out.samefile(source)
-        if same or out.absolute() == source.absolute() or out.resolve() == source.resolve():
-            raise OutRefusedError(f"{out} is the input itself; write to another file.")
+def check_out(out: Path, source: Path, *others: Path) -> None:
+    """Raise OutRefusedError where `out` is the input or another output under any name (a link, too), or no place for
+    a file."""
+    if _is_same(out, source):
+        raise OutRefusedError(f"{out} is the input itself; write to another file.")
+    if any(_is_same(out, other) for other in others):
+        raise OutRefusedError(f"{out} is named for two outputs; write each to a file of its own.")
     if out.is_dir():
         raise OutRefusedError(f"{out} is a folder; name a file.")
     if not out.absolute().parent.is_dir():
         raise OutRefusedError(f"The folder {out.absolute().parent} does not exist.")
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    same = one.exists() and other.exists() and one.samefile(other)
+    return same or one.absolute() == other.absolute() or one.resolve() == other.resolve()
 
 
 @contextmanager

@@ -77,7 +77,7 @@ def _after_record(text: bytes, position: int) -> str | None:
 def _json_fault(text: bytes, position: int, reason: str) -> Fault:
     if "surrogate" in reason:
         escape = text[position : position + 6].decode("ascii", errors="replace")
-        return Fault("lone_surrogate", position, f"The escape near {escape!r} is half of a surrogate pair.")
+        return Fault("lone_surrogate", position, f"The escape near '{escape}' is half of a surrogate pair.")
     if "depth" in reason or "ecursion" in reason:
         return Fault("nesting_too_deep", position, "More than 1,000 brackets are nested inside one another.")
     here = text[position : position + 1]

@@ -9,6 +9,7 @@ from brightrun.formats.filekinds import binary_kind, other_encoding, text_kind
 from brightrun.formats.issues import Issue, make_issue
 from brightrun.formats.json_stream import JsonWalker, StructureError, close_truncated
 from brightrun.formats.lines import UTF8_BOM, ByteSource
+from brightrun.formats.mendable import json_meant
 from brightrun.formats.names import FormatId, format_id
 from brightrun.formats.reading import json_type
 from brightrun.formats.registry import FORMATS, Format, classify
@@ -232,7 +233,7 @@ def _before_fault(text: bytes) -> bytes | None:
 
 
 def _glimpse(text: bytes) -> dict[str, Any] | None:
-    return _object(text) or _object(_before_fault(text))
+    return _object(text) or _object(json_meant(text)) or _object(_before_fault(text))
 
 
 def _object(text: bytes | None) -> dict[str, Any] | None:

@@ -42,6 +42,13 @@ def mask(text: str) -> str:
     return mask(text)
 
 
+def mask_piece(text: str) -> str:
+    """As `mask`, and also what may be a part of a key."""
+    from brightrun.formats.masking import mask_piece
+
+    return mask_piece(text)
+
+
 def make_issue(
     code: str,
     message: str,
@@ -64,7 +71,7 @@ def make_issue(
         message=storable(mask(message[:MESSAGE_CHARACTERS])),
         suggestion=entry.suggestion if suggestion is None else suggestion,
         fixable=entry.fixable if fixable is None else fixable,
-        excerpt=excerpt_of(mask(excerpt[: 3 * EXCERPT_CHARACTERS])),
+        excerpt=excerpt_of(mask_piece(excerpt[: 3 * EXCERPT_CHARACTERS])),
     )
 
 

@@ -1,11 +1,14 @@
 """Hides secrets and personal data in what is shown, logged and exported. The length stays, so that positions hold."""
 
+import re
 from collections.abc import Iterable
 
 from brightrun.formats.personal_data import find_personal_data
 from brightrun.formats.secrets import Found, find_secrets
 
 MASK = "•"
+_RUN = re.compile(r"[A-Za-z0-9+/=_-]{20,}")
+_KINDS = re.compile(r"[a-z]+|[A-Z]+|[0-9]+")
 
 
 def find_sensitive(text: str) -> list[Found]:
@@ -23,10 +26,24 @@ def mask(text: str, found: Iterable[Found] | None = None) -> str:
     return text
 
 
+def mask_piece(text: str) -> str:
+    """As `mask`, for a piece of a longer text or a broken record: what is left of a key there lacks the beginning or
+    the end that tells what it is, so whatever looks like one is hidden."""
+    return _RUN.sub(lambda run: MASK * len(run[0]) if _is_jumble(run[0]) else run[0], mask(text))
+
+
+def _is_jumble(run: str) -> bool:
+    """Whether small letters, capitals and digits take turns as they do in a key, and not in words, paths and names."""
+    kinds = _KINDS.findall(run)
+    letters_and_digits = sum(map(len, kinds))
+    has_all = any(k.islower() for k in kinds) and any(k.isupper() for k in kinds) and any(k.isdigit() for k in kinds)
+    return has_all and len(kinds) >= 0.45 * letters_and_digits
+
+
 def around(text: str, position: int, *, before: int = 60, after: int = 90, margin: int = 400) -> str:
     """What stands around a position, masked. A secret that the window cuts is recognised by looking `margin`
     characters further."""
     low = max(0, position - before - margin)
-    shown = mask(text[low : position + after + margin])
+    shown = mask_piece(text[low : position + after + margin])
     start = max(0, position - before)
     return ("…" if start else "") + shown[start - low : position - low + after]

@@ -47,6 +47,7 @@ _MARKED = (
     _marked("a Google client secret", "GOCSPX-", r"\bGOCSPX-[\w-]{20,40}"),
     _marked("a Stripe key", "k_", r"\b[sr]k_(?:live|test)_[0-9A-Za-z]{16,250}\b"),
     _marked("a Hugging Face token", "hf_", r"\bhf_[A-Za-z0-9]{30,64}\b"),
+    _marked("a BrightRun API token", "br_", r"\bbr_[A-Za-z0-9_-]{43}(?![\w-])"),
     _marked("an npm token", "npm_", r"\bnpm_[A-Za-z0-9]{36}\b"),
     _marked("a PyPI token", "pypi-", r"\bpypi-AgE[\w-]{40,300}"),
     _marked("a SendGrid key", "SG.", r"\bSG\.[\w-]{20,24}\.[\w-]{40,46}"),

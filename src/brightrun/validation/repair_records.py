@@ -11,7 +11,7 @@ import msgspec
 from brightrun.formats.decode import decode
 from brightrun.formats.issues import EXCERPT_CHARACTERS, Issue, excerpt_of
 from brightrun.formats.json_spans import Edit, apply, spans_of, steps_of, string_like
-from brightrun.formats.masking import mask
+from brightrun.formats.masking import mask_piece
 from brightrun.formats.reading import Reading, join_path
 from brightrun.validation.repair_bytes import BYTE_REPAIRS
 from brightrun.validation.repair_fields import FIELD_REPAIRS, Found, history_repeats
@@ -201,5 +201,5 @@ def _difference(before: str, after: str) -> tuple[str, str]:
 def picture(text: str, start: int = 0) -> str:
     """A text from `start` on as a log may show it: short, on one line, secrets and personal data masked."""
     low = max(0, start - _MARGIN)  # what begins before the window is recognised, too
-    shown = mask(text[low : start + EXCERPT_CHARACTERS + _MARGIN])[start - low :]
+    shown = mask_piece(text[low : start + EXCERPT_CHARACTERS + _MARGIN])[start - low :]
     return excerpt_of("…" + shown if start else shown)

@@ -179,7 +179,9 @@ class Replies:
             most = f"of {total:,} whose language is certain, {spoken[main]:,} are in {LANGUAGES[main]}"
             if language in second:
                 told.add(language)
-                return "second_language", f"{spoken[language]:,} replies, this one first, are in {name}; {most}."
+                many = spoken[language]
+                these = "One reply, this one, is" if many == 1 else f"{many:,} replies, this one first, are"
+                return "second_language", f"{these} in {name}; {most}."
             return "other_language", f"The reply is in {name}; {most}."
 
         return [judge]
