@@ -7,9 +7,12 @@ the script alone.
 
 import re
 from collections import Counter
+from itertools import chain
 
 _CHARACTERS = 600
+_LEAST_SMALL_WORDS = 4
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
+_ASCII_WORD = re.compile(r"[a-z]+(?:'[a-z]+)?")  # of a text in small letters the same, and faster
 _CODE = re.compile(r"```.*?(?:```|$)|`[^`\n]*`|https?://\S+", re.DOTALL)
 
 # The commonest small words of each, those that languages share included: their shares then weigh against each other.
@@ -110,6 +113,7 @@ _SCRIPTS = (
     ("Georgian", re.compile(r"[\u10a0-\u10ff]")),
     ("Armenian", re.compile(r"[\u0530-\u058f]")),
 )
+_OF_A_SCRIPT = re.compile("[" + "".join(script.pattern[1:-1] for _, script in _SCRIPTS) + "]").search
 LANGUAGES = (None, *_SMALL_WORDS, *(name for name, _ in _SCRIPTS))
 
 
@@ -124,22 +128,29 @@ def language_of(text: str, letters: int = 40) -> str | None:
         return script
     if len(piece) < letters or (("(" in piece or "=" in piece) and sum(map(piece.count, "{}();=<>")) * 25 > len(piece)):
         return None  # too short, or code
-    words = piece.split() if piece.isascii() else _WORD.findall(piece.replace("’", "'"))
+    find_words = (_ASCII_WORD if piece.isascii() else _WORD).findall
+    words = piece.split() if piece.isascii() else find_words(piece.replace("’", "'"))
     # Most texts are English, and one look says so.
     english = sum(map(_ENGLISH.__contains__, words))
     if english >= 6 and english * 4 > len(words):
         return "English"
-    words = _WORD.findall(piece)
-    if sum(map(len, words)) < letters:
+    if piece.isascii() or "’" in piece:
+        words = find_words(piece)
+    known = list(filter(None, map(_LANGUAGES_OF.get, words)))
+    if len(known) < _LEAST_SMALL_WORDS or sum(map(len, words)) < letters:
         return None
-    hits = Counter(language for word in words for language in _LANGUAGES_OF.get(word, ()))
-    (best, most), (_, second) = (*hits.most_common(2), ("", 0), ("", 0))[:2]
-    if most < 4 or most * 7 < len(words) or most < second + 2 or most < 1.15 * second:
+    hits = Counter(chain.from_iterable(known))
+    best = max(hits, key=hits.__getitem__)
+    most = hits.pop(best)
+    second = max(hits.values(), default=0)
+    if most < _LEAST_SMALL_WORDS or most * 7 < len(words) or most < second + 2 or most < 1.15 * second:
         return None
     return best
 
 
 def _script(piece: str, letters: int) -> str | None:
+    if letters > 0 and not _OF_A_SCRIPT(piece):  # a dash or an emoji is most often all that is not ASCII
+        return None
     total = sum(map(str.isalpha, piece))
     for name, script in _SCRIPTS:
         count = len(script.findall(piece))
