@@ -119,7 +119,7 @@ _CHAT_ROLES: list[list[str] | None] = [
 
 def _clear_chats(data: bytes, decoder: msgspec.json.Decoder[Any], field: str) -> Cleared | None:
     lines = _count_lines(data)
-    if lines < 0 or _suspicious_escapes(data) or (b"<" in data and MARKUP(data) is not None):
+    if lines < 0 or _suspicious_escapes(data) or MARKUP(data):
         return None
     try:
         rows = decoder.decode_lines(data)
@@ -261,11 +261,7 @@ def _texts_are_clean(rows: list[_Pair]) -> bool:
 
 
 def _suspicious(texts: bytes) -> bool:
-    return (
-        _suspicious_escapes(texts)
-        or (b"[" in texts and BRACKETED(texts) is not None)
-        or (b"<" in texts and MARKUP(texts) is not None)
-    )
+    return _suspicious_escapes(texts) or BRACKETED(texts) or MARKUP(texts)
 
 
 def _none_blank(texts: list[bytes]) -> bool:
