@@ -13,6 +13,8 @@ from brightrun.formats.personal_data import CARD, EMAIL, IBAN, PHONE, SSN, find_
 from brightrun.formats.secrets import find_secrets
 from brightrun.validation import validate
 from brightrun.validation.content.refusals import find_refusals
+from brightrun.validation.repair import Choice, repair
+from brightrun.validation.repair_records import Change
 
 # Put together here, so that no scanner takes this file for a leak.
 RANDOM = "q7Zk2Vw9Xt4Rb8Nc1Lp6Md3Hs5Jf0Gy7Tu2Ea9Wq4"
@@ -279,3 +281,36 @@ def test_what_a_fault_leaves_of_a_key_is_masked(tmp_path: Path) -> None:
 )
 def test_paths_names_and_ids_are_no_keys(text: str) -> None:
     assert mask_piece(text) == text
+
+
+@pytest.mark.parametrize("kind", ["a GitHub token", "an OpenAI API key", "an AWS access key", "a Stripe key"])
+def test_a_secret_after_a_line_break_of_raw_json_is_masked(kind: str) -> None:
+    shown = mask(json.dumps({"content": f"The key:\n{SECRETS[kind]}\nKeep it."}))
+
+    assert SECRETS[kind][8:] not in shown
+    assert json.loads(shown)["content"].endswith("\nKeep it.")
+
+
+def test_a_window_that_cuts_a_long_private_key_shows_nothing_of_it() -> None:
+    line = (RANDOM * 2)[:64]
+    key = SECRETS["a private key"].replace(RANDOM * 3, "\n".join([line] * 26))
+    text = f"{key}\n{{{{name}}}} and {key}"
+
+    for shown in (around(text, position) for position in range(0, len(text), 50)):
+        assert line[:12] not in shown
+
+
+def test_the_log_of_repairs_and_ids_that_stand_twice_hide_secrets(tmp_path: Path) -> None:
+    key, jwt = SECRETS["a private key"], SECRETS["a JSON Web Token"].replace("eyJ1c2VyIjoiNDIifQ", "eyJ" + RANDOM)
+    answers = (f"<|im_end|>{key}<|im_end|>", f"{key}\\n\\nThat is all.", "It is fine today.")
+    rows = [[{"role": "user", "content": "What is it?"}, {"role": "assistant", "content": one}] for one in answers]
+    source, changes = tmp_path / "rows.jsonl", list[Change]()
+    source.write_text("".join(json.dumps({"messages": row, "id": jwt}) + "\n" for row in rows))
+
+    repair(source, tmp_path / "out.jsonl", Choice(), log=changes.append)
+    issues = validate(source, checks="full").issues
+
+    assert {"special_token_in_text", "doubled_escape"} <= {change.code for change in changes}
+    assert "duplicate_id" in {issue.code for issue in issues}
+    shown = json.dumps([[str(one) for one in changes], [str(one) for one in issues]])
+    assert RANDOM[:12] not in shown

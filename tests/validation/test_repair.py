@@ -4,11 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from repair_cases import CASES, ODD, OTHER, PREFERENCE, Case, chat, lines, pair
 
 from brightrun.formats.codes import CODES
+from brightrun.formats.detect import detect
 from brightrun.validation import validate
 from brightrun.validation.repair import MENDABLE, Choice, repair
 from brightrun.validation.repair_records import Change
@@ -150,6 +151,10 @@ def test_mending_what_was_mended_changes_nothing(
     folder = tmp_path_factory.mktemp("repair")
     data = (data + end).replace(b"\n", b"\r\n") if windows else data + end
     once, _ = mended(folder, data)
+    # Of mixed formats the one that most records have is mended; taking copies out can change which that is, and
+    # mending a bracket whether the rest is a list.
+    first, second = (detect(one, complete=True) for one in (data, once))
+    assume((first.format, first.layout) == (second.format, second.layout))
     twice, changes = mended(folder, once)
     assert (twice, changes) == (once, [])
 

@@ -9,7 +9,7 @@ from brightrun.formats.reading import Reading
 from brightrun.formats.registry import Format, read_object
 from brightrun.formats.texts import check_texts, suspicious
 
-_EXCERPT_CHARACTERS, _SEEN_BYTES = 60, 500
+_EXCERPT_CHARACTERS, _SEEN_BYTES = 60, 8_500
 
 
 class ObjectReader(NamedTuple):

@@ -30,7 +30,9 @@ class Duplicates:
             field, value = object_id
             if (first := _first(self._ids, hash(value), line)) is not None:
                 shown = value.rpartition("/")[2] if field == "id" else value
-                message = f"`{field}` {shown[:80]!r} was used before, at {self.unit} {first:,}."
+                from brightrun.formats.masking import masked_part  # loaded when there is something to report
+
+                message = f"`{field}` {masked_part(shown, 0, 80)!r} was used before, at {self.unit} {first:,}."
                 remarks.append(Remark("duplicate_id", field, message))
         for key in keys:
             if (first := _first(self._texts, key, line)) is not None:

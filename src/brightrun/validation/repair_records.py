@@ -11,7 +11,7 @@ import msgspec
 from brightrun.formats.decode import decode
 from brightrun.formats.issues import EXCERPT_CHARACTERS, Issue, excerpt_of
 from brightrun.formats.json_spans import Edit, apply, spans_of, steps_of, string_like
-from brightrun.formats.masking import mask_piece
+from brightrun.formats.masking import masked_part
 from brightrun.formats.reading import Reading, join_path
 from brightrun.validation.repair_bytes import BYTE_REPAIRS
 from brightrun.validation.repair_fields import FIELD_REPAIRS, Found, history_repeats
@@ -20,7 +20,6 @@ from brightrun.validation.repair_texts import TEXT_REPAIRS
 # Taking a message out can bring another finding to light, and mending bytes brings all of them; real files need two.
 _MOST_ROUNDS = 10
 _CONTEXT = 24
-_MARGIN = 400
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -195,11 +194,11 @@ def _difference(before: str, after: str) -> tuple[str, str]:
     """Both texts around the first place where they differ."""
     same = next((n for n, (one, other) in enumerate(zip(before, after, strict=False)) if one != other), None)
     start = max(0, (min(len(before), len(after)) if same is None else same) - _CONTEXT)
-    return picture(before.translate(_VISIBLE), start), picture(after.translate(_VISIBLE), start)
+    return picture(before, start, _VISIBLE), picture(after, start, _VISIBLE)
 
 
-def picture(text: str, start: int = 0) -> str:
-    """A text from `start` on as a log may show it: short, on one line, secrets and personal data masked."""
-    low = max(0, start - _MARGIN)  # what begins before the window is recognised, too
-    shown = mask_piece(text[low : start + EXCERPT_CHARACTERS + _MARGIN])[start - low :]
+def picture(text: str, start: int = 0, signs: dict[int, str] | None = None) -> str:
+    """A text from `start` on as a log may show it: short, on one line, secrets and personal data masked. signs: put in
+    the place of single characters afterwards."""
+    shown = masked_part(text, start, start + EXCERPT_CHARACTERS + 1).translate(signs or {})
     return excerpt_of("…" + shown if start else shown)
