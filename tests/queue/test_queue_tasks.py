@@ -28,6 +28,7 @@ from brightrun.queue import (
     schedule,
     stopping,
     task,
+    worker,
 )
 from brightrun.queue.worker import run_worker
 
@@ -100,7 +101,10 @@ async def test_work_is_there_only_after_the_commit_of_the_row_that_asked_for_it(
     assert status(as_owner, job) == ("succeeded", 1)
 
 
-async def test_a_task_starts_within_a_second_of_being_asked_for(app_db: Database, platform: QueuePlatform) -> None:
+async def test_a_task_starts_by_its_notification_long_before_the_worker_would_look_again(
+    app_db: Database, platform: QueuePlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "_POLL_S", 300)
     started = asyncio.Event()
 
     async def action(_: Any) -> None:
@@ -111,10 +115,8 @@ async def test_a_task_starts_within_a_second_of_being_asked_for(app_db: Database
         await ask(app_db, "test.act", key="latency")
         await asyncio.wait_for(started.wait(), 10)  # the worker is up
         started.clear()
-        before = time.monotonic()
         await ask(app_db, "test.act", key="latency")
-        await asyncio.wait_for(started.wait(), 1)
-        assert time.monotonic() - before < 1
+        await asyncio.wait_for(started.wait(), 10)
 
 
 async def test_an_unknown_task_and_wrong_arguments_are_refused_where_they_are_asked_for(app_db: Database) -> None:

@@ -11,7 +11,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "demo": ("brightrun.cli.demo", "demo", "Upload, validate, train and prove a small model, end to end."),
     "validate": ("brightrun.cli.validate", "validate", "Check a training file, line by line. No server needed."),
     "convert": ("brightrun.cli.convert", "convert", "Write a training file in another format. No server needed."),
-    "split": ("brightrun.cli.split", "split", "Split a training file into train and held-out. No server needed."),
+    "split": ("brightrun.cli.split", "split", "Split a file into train and held-out. No server needed."),
     "inspect": ("brightrun.cli.inspect", "inspect", "Show which tokens of a row a model learns. No server needed."),
     "datasets": ("brightrun.cli.datasets", "app", "Upload, list, show, confirm, delete and restore datasets."),
     "jobs": ("brightrun.cli.jobs", "app", "Start, watch, pause, resume, list and cancel training jobs."),
