@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 _HEADER = 12  # number of the stretch, and length of what was made of it, as 4 and 8 bytes
@@ -21,6 +22,11 @@ class WorkerDiedError(ChildProcessError):
 def can_fork() -> bool:
     """Whether processes may be forked here and now: not on systems where it is unsafe, nor beside other threads."""
     return sys.platform == "linux" and threading.active_count() == 1
+
+
+def is_alone() -> bool:
+    """Whether processes may be forked that use libraries with threads of their own: none of those has begun yet."""
+    return can_fork() and len(list(Path("/proc/self/task").iterdir())) == 1
 
 
 def usable_cpus() -> int:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, get_args
+from typing import TYPE_CHECKING, BinaryIO, get_args
 
 import msgspec
 
@@ -23,6 +23,9 @@ from brightrun.validation.spool import IssueSpool
 from brightrun.validation.statistics import CountTokens, WordEstimate
 from brightrun.validation.survey import Survey
 from brightrun.validation.thresholds import Thresholds
+
+if TYPE_CHECKING:
+    from brightrun.validation.helper import Helper
 
 MAX_ISSUES = 1_000
 
@@ -67,7 +70,8 @@ def validate(
     compare_memory_bytes: what checks that compare records keep in memory before temporary files are used. reopen:
     gives the bytes of a source that is a stream once more, from the beginning and able to seek, for checks that look at
     records again. workers: processes that read a source that is a path, where nothing compares or looks at records
-    (`structure`); None: as many as help. The report is the same. Processes are forked, so never beside other threads.
+    (`structure`); from two on, a second one compares the records for `full`, unless on_link is wanted. None: as many as
+    help. The report is the same. Processes are forked, so never beside other threads.
 
     Raises UnknownFormatError, ValidationCancelled, OSError when the file cannot be read, ValueError for a level of
     checks that does not exist or for a count without its label.
@@ -97,6 +101,10 @@ def validate(
         on_step=lambda: on_bytes(reader.bytes_read),
     )
     survey = None if checks == "structure" else Survey()
+    helper = None
+    if isinstance(source, str | os.PathLike) and checks == "full" and workers != 1 and on_link is None:
+        helper = _helper(Path(source), level.comparing, places, workers, lambda: on_bytes(reader.bytes_read))
+    compares = level.comparing if helper is None else helper.stand_ins
     run = Run(
         reader,
         checks,
@@ -104,13 +112,15 @@ def validate(
         IssueLog(max_issues),
         IssueSpool() if issue_sink is not None else None,
         (*level.record, *record_checks, *(() if survey is None else (survey,))),
-        (*level.comparing, *comparing_checks),
+        (*compares, *comparing_checks),
         places,
     )
     hand_over = None
     if isinstance(source, str | os.PathLike) and run.can_be_split and workers != 1:
         hand_over = _helpers(Path(source), workers, max_record_bytes, max_issues, counter, on_bytes, run)
     try:
+        if helper is not None:
+            helper.start(format, max_record_bytes)
         for item in reader.items(run.may_hurry, sums=run.only_counts, hand_over=hand_over):
             run.take_item(item)
         run.compare(_opener(source, reopen), max_record_bytes)
@@ -120,6 +130,8 @@ def validate(
         if run.spool is not None:
             run.spool.close()
         level.close()
+        if helper is not None:
+            helper.close()
     if file_name is None:
         file_name = Path(source).name if isinstance(source, str | os.PathLike) else ""
     label = tokens_source if count_tokens else ESTIMATE if estimate_tokens else None
@@ -150,6 +162,18 @@ def _helpers(
 
     helpers = SideBySide(path, workers, max_record_bytes, max_issues, count_tokens, on_bytes)
     return partial(helpers.read_rest, run)
+
+
+def _helper(
+    path: Path, checks: Sequence[ComparingCheck], places: Places, wanted: int | None, on_step: Callable[[], None]
+) -> "Helper | None":
+    """What compares the records in a process of its own; None where one process does everything."""
+    from brightrun.validation.helper import Helper, is_worth_it
+    from brightrun.validation.pool import is_alone, usable_cpus
+
+    if not is_alone() or not path.is_file() or (wanted is None and (usable_cpus() == 1 or not is_worth_it(path))):
+        return None
+    return Helper(path, checks, places, on_step)
 
 
 def _opener(source: Source, reopen: Callable[[], BinaryIO] | None) -> Callable[[], BinaryIO] | None:
