@@ -117,6 +117,20 @@ def test_a_key_makes_one_version(owner: Member) -> None:
     assert (other.status_code, other.json()["code"]) == (409, "idempotency_key_reused")
 
 
+def test_only_findings_that_can_be_mended_are_promised(owner: Member) -> None:
+    client, cut_off = owner.client, row("What is kaolin?", "White clay.")[:-9] + b"\n"
+    both = upload_and_validate(
+        client, FAULTY + row("What is a kiln?", "An oven.\there").replace(b"\\t", b"\t") + cut_off
+    )
+    assert both["issue_counts"]["broken_json"] == 2
+    assert "5 findings can be mended for you" in client.get(f"/datasets/{both['id']}").text
+    assert "5 findings of 5 kinds have a repair" in client.get(f"/datasets/{both['id']}/mend").text
+
+    left = upload_and_validate(client, row("What is slip?", "Liquid clay.") + cut_off)
+    assert "can be mended for you" not in client.get(f"/datasets/{left['id']}").text
+    assert repair(client, left["id"], {}).json()["code"] == "nothing_to_mend"
+
+
 def test_what_cannot_be_mended_is_refused_with_the_reason(owner: Member) -> None:
     client = owner.client
     clean = upload_and_validate(client, chat_file(3))

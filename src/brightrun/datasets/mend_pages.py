@@ -58,7 +58,7 @@ async def _page(
         dataset=dataset,
         show=presentation,
         groups=groups,
-        total=sum(counts.values()),
+        total=versions.mendable_total(dataset),
         kinds=len(counts),
         shown=shown,
         place=_place,

@@ -182,6 +182,7 @@ async def detail_page(
         uploader=await _name_of(ctx, dataset),
         groups=groups,
         mendable=versions.mendable_counts(dataset),
+        mendable_total=versions.mendable_total(dataset),
         versions=await versions.versions_of(ctx.session, dataset),
         issues=found,
         issues_total=total,

@@ -6,6 +6,7 @@ sweep begins it again like any validation, and what it ends in is told in the sa
 
 import asyncio
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -46,8 +47,28 @@ class Previewed:
 
 
 def mendable_counts(dataset: Dataset) -> dict[str, int]:
-    """{code: findings} of the codes that have a repair. Of some codes single findings cannot be mended."""
-    return {code: count for code, count in (dataset.issue_counts or {}).items() if code in MENDABLE}
+    """{code: findings} of the codes that have a repair here. Of some codes single findings cannot be mended.
+
+    dataset: with its report.
+    """
+    fixable = _fixable(dataset)
+    counts = {code: count for code, count in (dataset.issue_counts or {}).items() if code in MENDABLE}
+    return counts if fixable is None else {code: count for code, count in counts.items() if code in fixable}
+
+
+def mendable_total(dataset: Dataset) -> tuple[int, bool]:
+    """How many findings have a repair, and whether that is exact: of a report that holds only the first findings it is
+    the most there can be."""
+    counts, fixable = mendable_counts(dataset), _fixable(dataset)
+    return (sum(counts.values()), False) if fixable is None else (sum(fixable[code] for code in counts), True)
+
+
+def _fixable(dataset: Dataset) -> Counter[str] | None:
+    """How many findings of each code can be mended; None where the report does not hold all of them."""
+    report = dataset.report
+    if not report or report.get("issues_truncated", True):
+        return None
+    return Counter(issue["code"] for issue in report["issues"] if issue["fixable"])
 
 
 # --- before ---------------------------------------------------------------------------------------------------------
@@ -156,7 +177,7 @@ async def create_version(
         raise ConflictError("The dataset must be checked before it can be mended.", code="not_validated")
     if parent.object_deleted_at is not None:
         raise removed(parent)
-    repair = _repair_of(body, parent)
+    repair = _repair_of(body, await get(session, dataset_id))
     # Makes other creations in the workspace wait, so the number below is this one's.
     await quota.reserve(session, platform.settings, principal.workspace_id, parent.file_size)
     root_id = parent.root_id or parent.id
