@@ -38,7 +38,7 @@ class Cleared(NamedTuple):
 def clear(block: Block, format: FormatId) -> Cleared | None:  # noqa: A002
     """The sum of a block without any finding; None where that is not certain."""
     data = block.data
-    if not data or b"\x7f" in data or damaged_characters(data):
+    if not data:
         return None
     cleared = _clear_pairs(data) if format == "brightrun_lora_v4" else _clear_chats(data, *_CHATS[format])
     if cleared is not None:
@@ -52,6 +52,10 @@ _HARMLESS = frozenset(b'n"tr/')
 _HARMFUL_ESCAPE = re.compile(
     rb"\\(?=[bf\\]|u(?:00(?:[0135789]|[cC][23]|[eE]2\\u(?:20[aA][cC]|0080)|[fF]0\\u01)|[fF]{2}))"
 ).search
+
+
+def _damaged(data: bytes) -> bool:
+    return b"\x7f" in data or damaged_characters(data)
 
 
 def _suspicious_escapes(data: bytes) -> bool:
@@ -119,7 +123,7 @@ _CHAT_ROLES: list[list[str] | None] = [
 
 def _clear_chats(data: bytes, decoder: msgspec.json.Decoder[Any], field: str) -> Cleared | None:
     lines = _count_lines(data)
-    if lines < 0 or _suspicious_escapes(data) or MARKUP(data):
+    if lines < 0 or _damaged(data) or _suspicious_escapes(data) or MARKUP(data):
         return None
     try:
         rows = decoder.decode_lines(data)
@@ -247,17 +251,20 @@ def _texts_are_clean(rows: list[_Pair]) -> bool:
             prompts.append(prompt := row.system_prompt)
         if row.conversation_metadata != metadata:
             about.append(metadata := row.conversation_metadata)
-    read = b"\n".join([*[row.target_response for row in rows], *[row.current_user_input for row in rows], *prompts])
-    scaffold = b"\n".join(about)
+    texts = [bytes(row.target_response) for row in rows]
+    texts += [bytes(row.current_user_input) for row in rows]
+    texts += map(bytes, prompts)
+    read, scaffold = b"\n".join(texts), b"\n".join(about)
     if b"`" in read and b"```" in read:
         return False
-    if (b"{" in read and BRACES(read)) or BRACES(scaffold) or _suspicious(read) or _suspicious(scaffold):
+    # Damaged characters are of interest in what a model reads here. A history is other lines' text.
+    if _damaged(read) or (b"{" in read and BRACES(read)) or BRACES(scaffold):
         return False
-    texts = read.split(b"\n")
-    said = [turn.content for row in rows for turn in row.conversation_history]
-    return _none_blank(texts + b"\n".join(said).split(b"\n") if said else texts) and _all_whole(
-        {text[-2] for text in texts[: len(rows)]}
-    )
+    if _suspicious(read) or _suspicious(scaffold):
+        return False
+    if not _none_blank(texts) or not _all_whole({text[-2] for text in texts[: len(rows)]}):
+        return False
+    return _none_blank([bytes(turn.content) for row in rows for turn in row.conversation_history])
 
 
 def _suspicious(texts: bytes) -> bool:
