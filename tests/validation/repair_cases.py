@@ -60,6 +60,7 @@ CASES = [
     Case("history_repeats_input", lines(pair(conversation_history=SAID, mood=1.50)), lines(pair(mood=1.50))),
     Case("control_character", lines(chat("a\x07b\x1b[31mred"), OTHER), lines(chat("abred"), OTHER)),
     Case("control_character", lines(chat("one\fpage"), OTHER), lines(chat("one\npage"), OTHER)),
+    Case("control_character", lines(chat(r"So \(" + "\frac{1}{2} + \beta x\f."), OTHER), lines(chat(r"So \(\frac{1}{2} + \beta x" + "\n."), OTHER)),
     Case("doubled_escape", lines(chat(answer="First.\\n\\nSecond.\\n- a `\\n` stays"), OTHER), lines(chat(answer="First.\n\nSecond.\n- a `\\n` stays"), OTHER)),
     Case("special_token_in_text", lines(chat(answer="<|im_start|>assistant\nClay.<|im_end|>"), OTHER), lines(chat(answer="Clay."), OTHER)),
     Case("meta_count_mismatch", lines(b'{"_meta": {"a": 1.0, "total_pairs": 7}}', pair()), lines(b'{"_meta": {"a": 1.0, "total_pairs": 1}}', pair())),

@@ -7,6 +7,12 @@ from brightrun.formats.texts import CODE, CONTROL, SPECIAL_TOKEN, doubled_escape
 
 # A colour or a cursor movement of a terminal: without its first character the rest would stay as visible rubbish.
 _TERMINAL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+# What JSON and C make of a formula's `\frac` or `\beta` written with one backslash, and the letter each stood for.
+_FORMULA = re.compile(
+    r"\x0c(?=rac(?:\b|\d)|orall\b)|\x08(?=egin\{|eta\b|inom\{|ar\{|oxed\{|ullet\b)|\x07(?=lpha\b|pprox\b|ngle\b)"
+    r"|\x0b(?=ec\{|ec\b|arepsilon\b|arphi\b)"
+)
+_LETTERS = {"\x0c": "f", "\x08": "b", "\x07": "a", "\x0b": "v"}
 _PAGE_BREAK = re.compile(r"(?<=\S)[\x0b\x0c](?=\S)")
 # The name of the speaker belongs to the marker that opens a message.
 _HEADER = re.compile(
@@ -17,7 +23,9 @@ _MOST_ROUNDS = 20
 
 
 def without_control_characters(text: str) -> str:
-    """Control characters go; a vertical tab or form feed between two words becomes the line break that it stood for."""
+    r"""Control characters go; a vertical tab or form feed between two words becomes the line break it stood for, and
+    one that begins a name of LaTeX (`\frac`) the backslash and letter."""
+    text = _FORMULA.sub(lambda match: "\\" + _LETTERS[match[0]], text)
     return CONTROL.sub("", _PAGE_BREAK.sub("\n", _TERMINAL.sub("", text)))
 
 
