@@ -13,6 +13,7 @@ from worker_processes import trainer_of
 from brightrun.db.roles import DatabaseUrls
 from brightrun.formats.run import read_run
 from brightrun.settings import Settings
+from brightrun.training.supervisor import follower
 from live import Live, Member, live_server
 
 LONG = {"batch_size": 1, "epochs": 6, "checkpoint_every_steps": 5, "eval_every_steps": 200}
@@ -120,9 +121,10 @@ def test_memory_that_runs_out_at_three_points_is_met_with_less_of_it_and_the_sam
 
 @pytest.mark.slow
 def test_with_hardly_any_room_on_the_disk_a_job_waits_and_a_running_one_saves_and_waits(
-    watched: tuple[Live, Member], add_dataset: AddDataset
+    watched: tuple[Live, Member], add_dataset: AddDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     live, member = watched
+    monkeypatch.setattr(follower, "_LOOK_EVERY_S", 0.1)  # on a fast machine the whole run lasts less than five seconds
     live.settings.min_free_disk_bytes = FULL
     job_id = started(member, add_dataset(live, member), hyperparameters=LONG)["id"]
     job = job_that(member, job_id, lambda job: job["waiting_reason"], what="the reason for waiting")
