@@ -210,7 +210,7 @@ def test_out_is_never_the_input_under_any_name(tmp_path: Path) -> None:
     for out in (file, soft, hard, tmp_path / "sub" / ".." / "in.jsonl", tmp_path, tmp_path / "none" / "out"):
         answer = run(file, "--to", "sharegpt", "--out", out, "--json")
         assert answer.returncode == 2, out
-        assert json.loads(answer.stdout)["code"] == "unreadable"
+        assert json.loads(answer.stdout)["code"] == "invalid_output"
     assert run(tmp_path / "absent", "--to", "sharegpt", "--out", tmp_path / "o").returncode == 2
     assert run(file, "--to", "nonsense", "--out", tmp_path / "o").returncode == 2
     assert file.read_bytes() == rows({"messages": SAID})

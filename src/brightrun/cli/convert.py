@@ -3,12 +3,11 @@
 import argparse
 import json
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from brightrun.cli.out_file import check_out, whole_file
+from brightrun.cli.out_file import check_out, say_unwritten, whole_file
 from brightrun.formats.convert import READ_ONLY, Converted, convert
 from brightrun.formats.names import FORMAT_IDS, format_id
 from brightrun.validation.limits import limits_of
@@ -28,12 +27,7 @@ def main(arguments: Sequence[str]) -> int:
         with whole_file(options.out) as part:
             done = convert(options.file, part, to, format=options.format, max_record_bytes=limit)
     except (OSError, ValueError) as error:
-        message = str(error)
-        if isinstance(error, OSError) and error.strerror:
-            message = f"{error.strerror}: {error.filename or options.file}"
-        if options.json:
-            print(json.dumps({"file": str(options.file), "error": message, "code": "unreadable"}))
-        print(f"brightrun: {message}", file=sys.stderr)
+        say_unwritten(options.file, error, as_json=options.json)
         return UNREADABLE
     answer = _answer(done, options, to)
     if options.json:

@@ -1,6 +1,8 @@
 """Where a command writes a file: never over its input, and whole or not at all."""
 
+import json
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,3 +55,14 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def say_unwritten(file: Path, error: OSError | ValueError, *, as_json: bool) -> None:
+    """Why nothing was written, for a person on stderr and, as one JSON object, for a program on stdout."""
+    message = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        message = f"{error.strerror}: {error.filename or file}"
+    if as_json:
+        code = "invalid_output" if isinstance(error, OutRefusedError) else "unreadable"
+        print(json.dumps({"file": str(file), "error": message, "code": code}))
+    print(f"brightrun: {message}", file=sys.stderr)

@@ -3,12 +3,11 @@
 import argparse
 import json
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from brightrun.cli.out_file import check_out, whole_file
+from brightrun.cli.out_file import check_out, say_unwritten, whole_file
 from brightrun.formats.convert import Converted
 from brightrun.formats.split_file import SplitView, split_file
 from brightrun.validation.limits import limits_of
@@ -37,12 +36,7 @@ def main(arguments: Sequence[str]) -> int:
                 max_record_bytes=limit,
             )
     except (OSError, ValueError) as error:
-        message = str(error)
-        if isinstance(error, OSError) and error.strerror:
-            message = f"{error.strerror}: {error.filename or options.file}"
-        if options.json:
-            print(json.dumps({"file": str(options.file), "error": message, "code": "unreadable"}))
-        print(f"brightrun: {message}", file=sys.stderr)
+        say_unwritten(options.file, error, as_json=options.json)
         return UNREADABLE
     answer = _answer(view, done, options)
     if options.json:
