@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import psutil
 import pytest
 from job_steps import AddDataset, at_step, data, ended, events, job_that, started
 from worker_processes import trainer_of
@@ -15,10 +16,19 @@ from brightrun.formats.run import read_run
 from brightrun.settings import Settings
 from brightrun.training.supervisor import follower
 from live import Live, Member, live_server
+from waiting import eventually
 
 LONG = {"batch_size": 1, "epochs": 6, "checkpoint_every_steps": 5, "eval_every_steps": 200}
 FULL = 10**18
 """More than any disk has: as if it were full."""
+
+
+def is_pending(process: psutil.Process, number: signal.Signals) -> bool:
+    """Whether a stopped process will get `number` when it goes on."""
+    status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
+    pending = next(line.split()[1] for line in status.splitlines() if line.startswith("ShdPnd:"))
+    return bool(int(pending, 16) >> (number - 1) & 1)
+
 
 # Loaded by Python itself in every trainer: at three points the allocator refuses, each once.
 INJECTED = """
@@ -126,13 +136,18 @@ def test_with_hardly_any_room_on_the_disk_a_job_waits_and_a_running_one_saves_an
     live, member = watched
     monkeypatch.setattr(follower, "_LOOK_EVERY_S", 0.1)  # on a fast machine the whole run lasts less than five seconds
     live.settings.min_free_disk_bytes = FULL
-    job_id = started(member, add_dataset(live, member), hyperparameters=LONG)["id"]
+    job_id = started(member, add_dataset(live, member), hyperparameters=LONG | {"epochs": 20})["id"]
     job = job_that(member, job_id, lambda job: job["waiting_reason"], what="the reason for waiting")
     assert job["status"] == "queued"
     assert "Make room below" in job["waiting_reason"]
     live.settings.min_free_disk_bytes = 0
     at_step(member, job_id, 3)
+    trainer = trainer_of(live, job_id)
+    assert trainer is not None
+    trainer.send_signal(signal.SIGSTOP)  # a fast machine would end the run before anybody looked at the disk
     live.settings.min_free_disk_bytes = FULL
+    eventually("the request to save", lambda: is_pending(trainer, signal.SIGTERM), within=60)
+    trainer.send_signal(signal.SIGCONT)
     job = job_that(member, job_id, lambda job: job["status"] == "interrupted", what="the interruption")
     assert job["checkpoint_step"] == job["step"] >= 3, "saved while there was room to"
     assert "Make room below" in job["waiting_reason"]
