@@ -71,6 +71,50 @@ def permissions() -> str:
     return "\n".join(lines) + "\n"
 
 
+RULES = [
+    (
+        "learning rate",
+        "you set `batch_size` to another value than the preset's, and not `learning_rate`",
+        "`learning_rate` × √(batch ÷ the preset's batch), to three digits",
+    ),
+    (
+        "minimum steps",
+        "the run would have fewer than `min_steps` optimiser steps, and `max_steps` is 0",
+        "lowers `batch_size`, then raises `epochs` to at most 10",
+    ),
+]
+ELSEWHERE = [
+    (
+        "per-device batch size, gradient accumulation",
+        (
+            "`batch_size` is the effective batch, `micro_batch_tokens` how much of it is in memory at once; how many "
+            "passes that makes follows, and never changes the result"
+        ),
+    ),
+    (
+        "packing",
+        (
+            "not needed and not offered: passes are formed by length under the token budget, so hardly any padding is "
+            "computed, and no record ever sees another"
+        ),
+    ),
+    ("gradient checkpointing", "`activation_checkpointing`"),
+    ("save steps, eval steps", "`checkpoint_every_steps`, `eval_every_steps`"),
+    ("load best model at end", "`early_stopping_patience` above 0"),
+]
+
+
+def hyperparameter_notes() -> list[str]:
+    lines = [
+        "\n## Rules\n",
+        "Each that fires is a sentence on the page, in the estimate (`rules_fired`), in `run.json` and",
+    ]
+    lines += ["in the job. What you set yourself is never changed.\n", "| Rule | Fires when | Does |", "|---|---|---|"]
+    lines += [f"| {' | '.join(rule)} |" for rule in RULES]
+    lines += ["\n## What other trainers call it\n", "| There | Here |", "|---|---|"]
+    return lines + [f"| {there} | {here} |" for there, here in ELSEWHERE]
+
+
 def hyperparameters() -> str:
     from brightrun.formats.hyperparameters import HYPERPARAMETERS, PRESETS
 
@@ -87,7 +131,7 @@ def hyperparameters() -> str:
     for preset in PRESETS.values():
         values = ", ".join(f"{name} {value}" for name, value in preset.values.items())
         lines.append(f"| {preset.id} (“{preset.title}”) | {preset.goal} | {values} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *hyperparameter_notes()]) + "\n"
 
 
 def failures() -> str:

@@ -26,7 +26,7 @@ CONVERSATIONS = b"".join(
     b'{"messages":[{"role":"user","content":"Question %d"},{"role":"assistant","content":"Answer %d"}]}\n' % (n, n)
     for n in (0, 1, 2, 3, 0)  # the last is a warning, which can be dismissed
 )
-SECRETS = ("secret dataset", "secret model", "secret notification", "secret reason")
+SECRETS = ("secret dataset", "secret model", "secret notification", "secret reason", "secret template")
 Operation = tuple[str, str, dict[str, Any]]
 METHODS = {"get", "post", "put", "patch", "delete"}
 # Streams that do not end by themselves; asked with a token that may not, they answer at once.
@@ -121,6 +121,8 @@ def things_of(live: Live, owner: Member) -> dict[str, str]:
     ids["job_id"] = job["id"]
     path = f"/api/jobs/{job['id']}"
     eventually("cancelled", lambda: owner.client.get(path).json()["data"]["job"]["status"] == "cancelled")
+    body = {"name": "secret template", "job_id": job["id"]}
+    ids["template_id"] = owner.client.post("/api/training/templates", json=body).json()["data"]["template"]["id"]
     ids["model_id"], ids["notification_id"] = map(str, add_model_and_notification(live, owner, ids))
     return ids
 
@@ -207,6 +209,7 @@ def snapshot(owner: Member, ids: dict[str, str]) -> dict[str, Any]:
         "dismissals": f"/api/datasets/{ids['dataset_id']}/dismissals",
         "model": f"/api/models/{ids['model_id']}",
         "job": f"/api/jobs/{ids['job_id']}",
+        "template": f"/api/training/templates/{ids['template_id']}",
         "notifications": "/api/notifications",
         "workspace": workspace,
         "members": f"{workspace}/members",

@@ -3,7 +3,17 @@
 import importlib
 import importlib.util
 
-_ROOMS = ("queue.events", "accounts", "notifications", "costs", "audit", "datasets", "training", "models")
+_ROOMS = (
+    "queue.events",
+    "accounts",
+    "notifications",
+    "costs",
+    "audit",
+    "datasets",
+    "training",
+    "training.templates",
+    "models",
+)
 
 
 def _import_all(part: str) -> None:

@@ -40,6 +40,8 @@ from brightrun.training import action_pages as job_action_pages
 from brightrun.training import api as training_api
 from brightrun.training import new_pages as new_job_pages
 from brightrun.training import pages as training_pages
+from brightrun.training.templates import api as templates_api
+from brightrun.training.templates import pages as templates_pages
 from brightrun.web import errors
 from brightrun.web import pages as web_pages
 from brightrun.web.assets import STATIC_URL, BuiltAssets
@@ -55,6 +57,7 @@ ROUTERS = (
     datasets_api.router,
     mask_api.router,
     training_api.router,
+    templates_api.router,
     models_api.router,
     accounts_pages.router,
     oidc.router,
@@ -70,6 +73,7 @@ ROUTERS = (
     datasets_convert_pages.router,
     notifications_pages.router,
     new_job_pages.router,
+    templates_pages.router,
     training_pages.router,
     job_action_pages.router,
     models_pages.router,

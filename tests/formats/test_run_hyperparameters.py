@@ -3,6 +3,7 @@
 import msgspec
 import pytest
 
+from brightrun.formats.hyperparameter_rules import adapt, learning_rate_rule
 from brightrun.formats.hyperparameters import (
     HYPERPARAMETERS,
     PRESETS,
@@ -144,3 +145,40 @@ def test_total_steps_counts_partial_batches_and_obeys_the_limit() -> None:
     values = build("custom", {"batch_size": 4, "epochs": 2})
     assert total_steps(values, 10) == 6
     assert total_steps(build("custom", {"batch_size": 4, "epochs": 2, "max_steps": 5}), 10) == 5
+
+
+def test_the_learning_rate_follows_the_square_root_of_a_batch_that_the_user_chose() -> None:
+    values = build("balanced", {"batch_size": 32})
+    scaled, fired = learning_rate_rule(values, preset="balanced", explicit=["batch_size"])
+    assert scaled.learning_rate == pytest.approx(4e-4)
+    assert len(fired) == 1
+    assert "learning_rate scaled from 0.0002 to 0.0004" in fired[0]
+    lower, _fired = learning_rate_rule(
+        build("aggressive", {"batch_size": 4}), preset="quality", explicit=["batch_size"]
+    )
+    assert lower.learning_rate == pytest.approx(1.5e-4), "against the batch of its own preset"
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [{"batch_size": 32, "learning_rate": 1e-4}, {"batch_size": 8}, {"batch_size": 32, "learning_rate": 0}, {}],
+)
+def test_the_learning_rate_is_left_alone_where_it_was_set_or_the_batch_is_the_presets(
+    overrides: dict[str, float],
+) -> None:
+    values = build("balanced", overrides)
+    assert learning_rate_rule(values, preset="balanced", explicit=overrides) == (values, [])
+
+
+def test_a_batch_that_a_rule_lowers_scales_no_learning_rate() -> None:
+    values, fired = adapt(build("balanced"), preset="balanced", train_records=10)
+    assert (values.batch_size, values.learning_rate) == (1, 2e-4)
+    assert all("learning_rate" not in rule for rule in fired)
+
+
+def test_both_rules_can_fire_and_the_batch_that_was_set_stays() -> None:
+    values, fired = adapt(
+        build("balanced", {"batch_size": 2}), preset="balanced", train_records=10, explicit=["batch_size"]
+    )
+    assert (values.batch_size, values.learning_rate, values.epochs) == (2, 1e-4, 10)
+    assert [rule.split()[0] for rule in fired] == ["learning_rate", "epochs"]

@@ -16,10 +16,11 @@ from brightrun.db.session import Database
 from brightrun.errors import InvalidInputError
 from brightrun.formats.hyperparameters import HYPERPARAMETERS
 from brightrun.ids import uuid7
-from brightrun.training.new_pages import LABELS, PRESET_ICONS, plain_number
+from brightrun.training.new_pages import PRESET_ICONS
 from brightrun.training.options import training_options
 from brightrun.training.pages import REASON_WORDS, STAGE_WORDS, statuses_of
 from brightrun.training.schemas import CancelReason
+from brightrun.training.setting_words import LABELS, plain_number
 from brightrun.training.tables import EventSource, JobEvent, JobStage, JobStatus, MetricsPoint, TrainingJob
 from live import Live, Member
 from page_client import PageClient, words
@@ -382,3 +383,50 @@ def test_a_foreign_or_unknown_job_is_not_found(quiet: Live, browser: PageClient,
         assert browser.client.get(f"/training/{job_id}/curve").status_code == 404
         assert browser.client.get(f"/training/new?again={job_id}").status_code == 404
         assert browser.submit("/settings", f"/training/{job_id}/cancel").status_code == 404
+
+
+# --- templates and comparisons --------------------------------------------------------------------------------------
+
+
+def template_of(member: Member, name: str, **body: Any) -> str:
+    answer = member.client.post("/api/training/templates", json={"name": name, **body})
+    assert answer.status_code == 201, answer.text
+    made: str = answer.json()["data"]["template"]["id"]
+    return made
+
+
+def test_a_job_is_saved_as_a_template_from_its_page_and_deleted_with_an_undo(
+    browser: PageClient, trainer_owner: Member, dataset_id: str
+):
+    assert "No templates yet" in words(browser.get("/training/templates"))
+    job = started(trainer_owner, dataset_id)
+    page = f"/training/{job['id']}"
+    answer = browser.submit(page, "/training/templates", job_id=job["id"], name="Kiln <i>")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/training/templates")
+    shown = browser.get("/training/templates")
+    assert "Kiln &lt;i&gt;" in shown
+    assert "Learning rate: 0.001" in words(shown)
+    again = browser.submit(page, "/training/templates", job_id=job["id"], name="kiln <i>")
+    assert again.headers["location"] == page
+    assert "already" in words(browser.get(page))
+    [template] = re.findall(r'id="template-([0-9a-f-]{36})"', shown)
+    browser.submit("/training/templates", f"/training/templates/{template}/edit", name="Kiln", description="Slow fire")
+    assert "Slow fire" in words(browser.get("/training/templates"))
+    browser.submit("/training/templates", f"/training/templates/{template}/delete")
+    gone = browser.get("/training/templates")
+    assert "No templates yet" in words(gone)
+    assert f"/training/templates/{template}/restore" in gone, "the message has an undo"
+
+
+def test_two_configurations_are_shown_side_by_side(browser: PageClient, trainer_owner: Member, dataset_id: str):
+    job = started(trainer_owner, dataset_id, name="Kiln talk")
+    template = template_of(trainer_owner, "Gentle", preset_id="conservative", base_model="tiny-random")
+    assert "Choose two" in words(browser.get("/training/diff"))
+    sides = f"left=job:{job['id']}&right=template:{template}"
+    page = words(browser.get(f"/training/diff?{sides}"))
+    assert "Rank 4 set by hand 8" in page
+    assert "Base model tiny-random" not in page, "what is equal is left out"
+    assert "Base model" in words(browser.part(f"/training/diff?{sides}&every=all"))
+    wrong = browser.client.get("/training/diff?left=job:x&right=job:y")
+    assert wrong.status_code == 400
+    assert "names neither a job nor a template" in words(wrong.text)

@@ -1,11 +1,14 @@
 """`brightrun jobs …`: training jobs from a terminal."""
 
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from brightrun.cli.remote import JsonOption, TokenOption, UrlOption, connect, show, table
+
+if TYPE_CHECKING:
+    from brightrun.sdk import Client
 
 app = typer.Typer(no_args_is_help=True, help="Start, watch, pause, resume, list and cancel training jobs.")
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="The job's id.")]
@@ -14,7 +17,10 @@ IdArgument = Annotated[str, typer.Argument(metavar="ID", help="The job's id.")]
 @app.command()
 def start(
     dataset_id: Annotated[str, typer.Argument(metavar="DATASET_ID")],
-    preset: Annotated[str, typer.Option(help="conservative, balanced, aggressive or custom.")] = "balanced",
+    preset: Annotated[str | None, typer.Option(help="conservative, balanced (default), aggressive or custom.")] = None,
+    template: Annotated[
+        str | None, typer.Option(help="A saved configuration, by name or id; what is given besides goes before it.")
+    ] = None,
     base_model: Annotated[str | None, typer.Option(help="tiny, tiny-random, a name, a folder, or a hub id.")] = None,
     name: Annotated[str | None, typer.Option()] = None,
     settings: Annotated[
@@ -31,6 +37,7 @@ def start(
     with connect(url, token) as client:
         job = client.jobs.create(
             dataset_id=dataset_id,
+            template_id=_template_id(client, template) if template else None,
             preset_id=preset,
             base_model=base_model,
             name=name,
@@ -42,6 +49,64 @@ def start(
     show(job, as_json=as_json, text=lambda: _print(job))
     if wait and job["status"] != "completed":
         raise typer.Exit(1)
+
+
+@app.command()
+def templates(
+    page: int = 1,
+    limit: int = 25,
+    search: Annotated[str | None, typer.Option(help="Part of the name.")] = None,
+    url: UrlOption = None,
+    token: TokenOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List saved configurations: `jobs start --template NAME` uses one."""
+    with connect(url, token) as client:
+        answer = client.jobs.templates(page=page, limit=limit, search=search)
+    columns = {
+        "id": lambda row: row["id"],
+        "name": lambda row: row["name"],
+        "preset": lambda row: row["preset_id"],
+        "base model": lambda row: row["base_model"] or "–",
+        "set": lambda row: ", ".join(f"{name}={value}" for name, value in row["overrides"].items()) or "–",
+        "used": lambda row: str(row["jobs"]),
+    }
+    show(answer, as_json=as_json, text=lambda: table(columns, answer["items"]))
+
+
+@app.command("save-template")
+def save_template(
+    job_id: IdArgument,
+    name: Annotated[str, typer.Option(help="What it is to be called.")],
+    description: Annotated[str | None, typer.Option()] = None,
+    url: UrlOption = None,
+    token: TokenOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Save the configuration of a job as a template."""
+    with connect(url, token) as client:
+        saved = client.jobs.save_template(name=name, job_id=job_id, description=description)
+    show(saved, as_json=as_json, text=lambda: print(f"{saved['name']}: {saved['id']}"))
+
+
+@app.command()
+def diff(
+    left: Annotated[str, typer.Argument(help="A job's id, or template:NAME.")],
+    right: Annotated[str, typer.Argument(help="A job's id, or template:NAME.")],
+    url: UrlOption = None,
+    token: TokenOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what tells two configurations apart."""
+    with connect(url, token) as client:
+        found = client.jobs.diff(*(_side(client, text) for text in (left, right)))
+    differing = [line for line in found["lines"] if not line["equal"]]
+    columns = {
+        "setting": lambda line: line["field"].removeprefix("hyperparameters."),
+        f"first: {found['left']['name']}": lambda line: str(line["left"]),
+        f"second: {found['right']['name']}": lambda line: str(line["right"]),
+    }
+    show(found, as_json=as_json, text=lambda: table(columns, differing) if differing else print("Nothing differs."))
 
 
 @app.command()
@@ -143,6 +208,30 @@ def retry(
     with connect(url, token) as client:
         job = client.jobs.retry(job_id, apply_fix=fix)
     show(job, as_json=as_json, text=lambda: _print(job))
+
+
+def _side(client: "Client", text: str) -> str:
+    kind, colon, name = text.partition(":")
+    if kind == "template" and colon:
+        return f"template:{_template_id(client, name)}"
+    return text if colon else f"job:{text}"
+
+
+def _template_id(client: "Client", wanted: str) -> str:
+    """Of the template of this id, or of exactly this name (case aside). Raises InvalidInputError with similar ones."""
+    from uuid import UUID
+
+    from brightrun.errors import InvalidInputError
+
+    try:
+        return str(UUID(wanted))
+    except ValueError:
+        found = client.jobs.templates(search=wanted, limit=100)["items"]
+    for row in found:
+        if row["name"].casefold() == wanted.casefold():
+            return str(row["id"])
+    near = f" Similar: {', '.join(repr(row['name']) for row in found[:5])}." if found else ""
+    raise InvalidInputError(f"there is no template called {wanted!r}.{near} `brightrun jobs templates` lists them all")
 
 
 def _parsed(settings: list[str] | None) -> dict[str, Any]:

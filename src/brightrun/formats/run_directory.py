@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from brightrun.formats import base_models, hyperparameters
+from brightrun.formats.hyperparameter_rules import adapt
 from brightrun.formats.reader import read_records
 from brightrun.formats.records import Record
 from brightrun.formats.run import BaseModelRef, Budgets, DataFile, RunConfig, Split, write_run
@@ -84,7 +85,7 @@ def prepare_run(
         split = _split(
             aside / file, data_format, fraction=values.heldout_fraction, seed=values.seed, near_links=near_links
         )
-        values, fired = hyperparameters.minimum_steps_rule(values, train_records=split.train_records, explicit=given)
+        values, fired = adapt(values, preset=preset, train_records=split.train_records, explicit=given)
         config = RunConfig(
             run_id=run_id or uuid.uuid4().hex,
             created_at=datetime.now(UTC).isoformat(timespec="milliseconds"),

@@ -187,6 +187,25 @@ class AsyncJobs:
         answer: Json = await self._client.send(calls.retry_job(job_id, apply_fix=apply_fix))
         return answer
 
+    async def templates(self, **filters: Any) -> Json:
+        """Saved configurations; `template_id` in `create` starts a job with one."""
+        answer: Json = await self._client.send(calls.list_templates(**filters))
+        return answer
+
+    async def save_template(self, *, name: str, **body: Any) -> Json:
+        """body: job_id, or the configuration itself as in `create`."""
+        answer: Json = await self._client.send(calls.create_template(name=name, **body))
+        return answer
+
+    async def delete_template(self, template_id: str) -> Json:
+        answer: Json = await self._client.send(calls.delete_template(template_id))
+        return answer
+
+    async def diff(self, left: str, right: str) -> Json:
+        """What tells two configurations apart, each `job:ID` or `template:ID`."""
+        answer: Json = await self._client.send(calls.diff_configurations(left, right))
+        return answer
+
     async def metrics(self, job_id: str, *, points: int | None = None) -> Json:
         answer: Json = await self._client.send(calls.job_metrics(job_id, points=points))
         return answer

@@ -154,6 +154,22 @@ def create_job(*, idempotency_key: str, **body: Any) -> Call:
     return Call("POST", "/api/jobs", json=without_none(**body), headers=headers, pick="job")
 
 
+def list_templates(**filters: Any) -> Call:
+    return Call("GET", "/api/training/templates", params=without_none(**filters))
+
+
+def create_template(**body: Any) -> Call:
+    return Call("POST", "/api/training/templates", json=without_none(**body), pick="template")
+
+
+def delete_template(template_id: str) -> Call:
+    return Call("DELETE", f"/api/training/templates/{_id(template_id)}", pick="template")
+
+
+def diff_configurations(left: str, right: str) -> Call:
+    return Call("GET", "/api/training/diff", params={"left": left, "right": right}, pick="diff")
+
+
 def list_jobs(**filters: Any) -> Call:
     return Call("GET", "/api/jobs", params=without_none(**filters))
 

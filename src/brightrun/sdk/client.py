@@ -338,6 +338,25 @@ class Jobs:
         answer: Json = self._client.send(calls.retry_job(job_id, apply_fix=apply_fix))
         return answer
 
+    def templates(self, **filters: Any) -> Json:
+        """Saved configurations; `template_id` in `create` starts a job with one."""
+        answer: Json = self._client.send(calls.list_templates(**filters))
+        return answer
+
+    def save_template(self, *, name: str, **body: Any) -> Json:
+        """body: job_id, or the configuration itself as in `create`."""
+        answer: Json = self._client.send(calls.create_template(name=name, **body))
+        return answer
+
+    def delete_template(self, template_id: str) -> Json:
+        answer: Json = self._client.send(calls.delete_template(template_id))
+        return answer
+
+    def diff(self, left: str, right: str) -> Json:
+        """What tells two configurations apart, each `job:ID` or `template:ID`."""
+        answer: Json = self._client.send(calls.diff_configurations(left, right))
+        return answer
+
     def metrics(self, job_id: str, *, points: int | None = None) -> Json:
         answer: Json = self._client.send(calls.job_metrics(job_id, points=points))
         return answer

@@ -11,6 +11,7 @@ import msgspec
 from brightrun.errors import ConflictError, InvalidInputError
 from brightrun.formats import base_models, hyperparameters
 from brightrun.formats.base_models import ModelFacts, UnsafeModelError
+from brightrun.formats.hyperparameter_rules import adapt
 from brightrun.formats.hyperparameters import HyperparameterError, Hyperparameters
 from brightrun.settings import Settings
 from brightrun.training.catalogue import GpuEntry, load_catalogue
@@ -50,7 +51,7 @@ def configure(
 ) -> Configuration:
     """Check everything and answer all problems at once (InvalidInputError: field → messages).
 
-    pairs: training pairs of the dataset; with them the minimum-steps rule is shown as it will fire.
+    pairs: training pairs of the dataset; with them the rules are shown as they will fire.
     """
     try:
         preset = hyperparameters.preset_named(preset_id)
@@ -73,10 +74,9 @@ def configure(
             details={"gpu_config.count": [f"at most {gpu.max_count}"]},
         )
     typed = {name: getattr(values, name) for name in overrides}
-    rules: list[str] = []
-    if pairs:
-        records = pairs - math.floor(pairs * values.heldout_fraction)
-        values, rules = hyperparameters.minimum_steps_rule(values, train_records=records, explicit=typed)
+    # Without a dataset only what follows from the preset is known: no steps can be counted.
+    records = pairs - math.floor(pairs * values.heldout_fraction) if pairs else 0
+    values, rules = adapt(values, preset=preset.id, train_records=records, explicit=typed)
     return Configuration(preset.id, values, typed, gpu, count, rules)
 
 

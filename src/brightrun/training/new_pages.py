@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
@@ -17,10 +17,11 @@ from brightrun.accounts.roles import Permission
 from brightrun.datasets import service as datasets
 from brightrun.datasets.tables import Dataset, DatasetStatus
 from brightrun.errors import BrightRunError, InvalidInputError, NotFoundError
-from brightrun.formats.hyperparameters import HYPERPARAMETERS, HyperparameterSpec
+from brightrun.formats.hyperparameters import HYPERPARAMETERS
 from brightrun.training import service
 from brightrun.training.options import training_options
 from brightrun.training.schemas import EstimateIn, JobCreate
+from brightrun.training.setting_words import LABELS, PREFIX, form_text, setting_words
 from brightrun.web import forms, views
 from brightrun.web.filters import money
 from brightrun.web.http import Page
@@ -34,7 +35,6 @@ _PLAIN = (
     "dataset_id", "preset_id", "base_model", "other_model", "gpu_type", "gpu_count", "name", "max_cost_usd",
     "budget_override_reason", "idempotency_key",
 )  # fmt: skip
-_PREFIX = "hp_"
 OTHER_MODEL = "other"
 """The choice that stands for a name typed in: a hub id."""
 PRESET_ICONS = {
@@ -54,9 +54,9 @@ class Filled:
 
     @classmethod
     def of(cls, form: FormData) -> "Filled":
-        fields = [f"{_PREFIX}{spec.name}" for spec in HYPERPARAMETERS]
+        fields = [f"{PREFIX}{spec.name}" for spec in HYPERPARAMETERS]
         given = forms.text_fields(form, fields)
-        overrides = {name.removeprefix(_PREFIX): text for name, text in given.items() if text}
+        overrides = {name.removeprefix(PREFIX): text for name, text in given.items() if text}
         return cls(forms.text_fields(form, _PLAIN), overrides)
 
     @property
@@ -122,13 +122,7 @@ def _again(job: Any, options: Mapping[str, Any]) -> Filled:
         "gpu_type": job.gpu_config["type"],
         "gpu_count": str(job.gpu_config["count"]),
     }
-    return Filled(plain, {name: _text(value) for name, value in job.overrides.items()})
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return ",".join(value) if isinstance(value, list) else f"{value:g}" if isinstance(value, float) else str(value)
+    return Filled(plain, {name: form_text(value) for name, value in job.overrides.items()})
 
 
 @router.get("/new", **_WRITE)
@@ -194,7 +188,7 @@ def form_problems(error: BrightRunError) -> dict[str, list[str]]:
     if error.code == "dataset_not_ready":
         source = InvalidInputError(error.message, code="validation_error", details={"dataset_id": [error.message]})
     return {
-        names.get(field, field.replace("hyperparameters.", _PREFIX)): messages
+        names.get(field, field.replace("hyperparameters.", PREFIX)): messages
         for field, messages in forms.problems(source).items()
     }
 
@@ -261,7 +255,7 @@ async def _page(
         shown_specs=[spec for spec in HYPERPARAMETERS if not spec.expert],
         expert_specs=[spec for spec in HYPERPARAMETERS if spec.expert],
         open_expert=bool(expert & filled.overrides.keys())
-        or bool({f"{_PREFIX}{name}" for name in expert} & shown.keys()),
+        or bool({f"{PREFIX}{name}" for name in expert} & shown.keys()),
         setting=partial(setting_words, options["presets"]),
         labels=LABELS,
         promise=promise,
@@ -295,102 +289,7 @@ def _price_words(entry: Mapping[str, Any]) -> str:
     return f"{money(price)} an hour each" if price else "no charge"
 
 
-def setting_text(value: Any) -> str:
-    """A value as people write it."""
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    return plain_number(value) if isinstance(value, int | float) else _text(value)
-
-
-def plain_number(value: float) -> str:
-    """Without an exponent: `0.000001`, `4,194,304`."""
-    text = f"{value:,.10f}"
-    return text.rstrip("0").rstrip(".")
-
-
-def range_words(spec: HyperparameterSpec) -> str:
-    """What a number may be, without exponents."""
-    assert spec.minimum is not None
-    assert spec.maximum is not None
-    return f"{'0 or ' if spec.zero_allowed else ''}{plain_number(spec.minimum)} to {plain_number(spec.maximum)}"
-
-
 def problem_label(field: str) -> str:
     """What a form's field is called where its problem is told elsewhere."""
     known = {"dataset_id": "Dataset", "preset_id": "Goal", "gpu_type": "Runs on", "gpu_count": "How many"}
-    return known.get(field) or LABELS.get(field.removeprefix(_PREFIX), "")
-
-
-@dataclass(frozen=True)
-class SettingWords:
-    """How a form shows one hyperparameter. choices: of a select; attrs: of an input."""
-
-    name: str
-    label: str
-    help: str
-    choices: list[tuple[str, str]]
-    attrs: dict[str, Any]
-    type: str
-
-
-def setting_words(presets: Sequence[Mapping[str, Any]], spec: HyperparameterSpec) -> SettingWords:
-    """Label, help with range and unit, and what each goal sets, all from the one schema."""
-    values = [
-        (preset["title"], setting_text(preset["hyperparameters"][spec.name]))
-        for preset in presets
-        if preset["id"] != "custom"
-    ]
-    same = len({value for _title, value in values}) == 1
-    set_by = f"Every goal: {values[0][1]}." if same else f"{', '.join(f'{title} {value}' for title, value in values)}."
-    unit = f" {spec.unit}" if spec.unit else ""
-    allowed = f" Allowed: {range_words(spec)}{unit}." if spec.kind in {"int", "float"} else ""
-    choices: list[tuple[str, str]] = []
-    attrs: dict[str, Any] = {"inputmode": "decimal", "autocomplete": "off"}
-    match spec.kind:
-        case "bool":
-            choices = [("", "As the goal sets it"), ("true", "On"), ("false", "Off")]
-        case "choice":
-            choices = [("", "As the goal sets it"), *((choice, choice) for choice in spec.choices)]
-        case "int":
-            attrs = {"min": f"{spec.minimum:g}", "max": f"{spec.maximum:.0f}", "step": "1", "inputmode": "numeric"}
-        case "modules":
-            attrs = {"autocomplete": "off", "spellcheck": "false"}
-        case "float":
-            pass
-    return SettingWords(
-        name=f"{_PREFIX}{spec.name}",
-        label=LABELS[spec.name],
-        help=f"{spec.help}{allowed} {set_by}",
-        choices=choices,
-        attrs=attrs,
-        type="number" if spec.kind == "int" else "text",
-    )
-
-
-LABELS = {
-    "learning_rate": "Learning rate",
-    "batch_size": "Batch size",
-    "epochs": "Epochs",
-    "rank": "Rank",
-    "alpha": "Alpha",
-    "dropout": "Dropout",
-    "target_modules": "Layers with an adapter",
-    "schedule": "Learning-rate schedule",
-    "warmup_ratio": "Warm-up",
-    "weight_decay": "Weight decay",
-    "max_grad_norm": "Gradient clipping",
-    "max_seq_length": "Longest record",
-    "min_steps": "Least steps",
-    "max_steps": "Most steps",
-    "micro_batch_tokens": "Tokens in one pass",
-    "precision": "Precision",
-    "activation_checkpointing": "Activation checkpointing",
-    "eval_every_steps": "Evaluate every",
-    "checkpoint_every_steps": "Checkpoint every",
-    "keep_checkpoints": "Checkpoints kept",
-    "early_stopping_patience": "Early stopping after",
-    "divergence_loss": "Stop when the loss passes",
-    "heldout_fraction": "Held out",
-    "seed": "Seed",
-}
-"""What a page calls each hyperparameter; its help and range come from the one schema."""
+    return known.get(field) or LABELS.get(field.removeprefix(PREFIX), "")

@@ -13,8 +13,8 @@ from brightrun.accounts.roles import Permission
 from brightrun.errors import InvalidInputError
 from brightrun.formats.hyperparameters import SPECS
 from brightrun.training import repository, series, service
-from brightrun.training.new_pages import LABELS, plain_number, range_words, setting_text
 from brightrun.training.schemas import JobOut
+from brightrun.training.setting_words import LABELS, plain_number, range_words, setting_text
 from brightrun.training.tables import ACTIVE, WAITING, JobStage, JobStatus, SeriesKind
 from brightrun.training.views import job_view, job_views
 from brightrun.web import views

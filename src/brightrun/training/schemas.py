@@ -65,11 +65,15 @@ OverrideReason = Annotated[
 
 
 class JobCreate(BaseModel):
-    """base_model: `tiny`, `tiny-random`, a folder's name below the base-model directory, or a hub id."""
+    """base_model: `tiny`, `tiny-random`, a folder's name below the base-model directory, or a hub id.
+
+    template_id: a saved configuration; what is given besides goes before it, hyperparameters are joined.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     dataset_id: UUID
+    template_id: UUID | None = None
     preset_id: PresetName = "balanced"
     hyperparameters: Overrides = {}
     gpu_config: GpuConfigIn | None = None
@@ -221,7 +225,8 @@ class JobOut(BaseModel):
     pausing: asked to pause, not paused yet. stop_overdue: asked to stop, and not confirmed within a minute.
     can: what may be done with it now. attempts, interruptions: null in lists. waiting_reason: why it has not started.
     checkpoints: steps that it can go on from. failure: of a failed job. retry_of, retried_as: the failed job that this
-    one was started instead of, and the newest one that was started instead of this (null in lists).
+    one was started instead of, and the newest one that was started instead of this (null in lists). template_id: of the
+    saved configuration that it was started with. acknowledged: warnings that were shown before the start and accepted.
     train_loss_first, _last: per trained token, over the first and last tenth of the steps. heldout_loss_*: per trained
     token of conversations that training never saw; heldout_conversations, heldout_tokens are their n.
     """
@@ -279,6 +284,8 @@ class JobOut(BaseModel):
     error_advice: str | None
     error_evidence: str | None
     failure: FailureOut | None
+    template_id: UUID | None
+    acknowledged: list[dict[str, str]]
     retry_of: UUID | None
     retried_as: UUID | None = None
     cancel_reason: str | None

@@ -35,6 +35,7 @@ from brightrun.training.configuration import (
 )
 from brightrun.training.schemas import EstimateIn, JobCreate
 from brightrun.training.tables import ACTIVE, WAITING, JobStatus, TrainingJob
+from brightrun.training.templates import service as templates
 from brightrun.web.http import Page, pick_sort
 
 REGISTER_TASK = "models.register"
@@ -118,6 +119,7 @@ async def create(
         earlier = await _earlier(session, principal, idempotency_key, digest)
         if earlier is not None:
             return earlier, False
+    body = await templates.applied(session, body)
     # Locked: it must not be deleted or validated anew between this look and the commit.
     dataset = await datasets.get_for_update(session, body.dataset_id)
     _require_ready(dataset)
@@ -158,6 +160,7 @@ async def create(
         idempotency_key=idempotency_key,
         request_hash=digest,
         retry_of=retry_of,
+        template_id=body.template_id,
         status=JobStatus.QUEUED,
         total_epochs=values.epochs,
         total_steps=total_steps(values, _train_records(work.pairs, values.heldout_fraction)),

@@ -81,7 +81,9 @@ class TrainingJob(HasId, InWorkspace, HasTimestamps, Base):
     dataset_sha256: of the bytes that were validated when the job was created; other bytes are not trained on.
     progress: 0…100, never goes back. trained_at: the trainer is done; the model is being stored.
     max_cost: USD that it may cost in all; it saves and stops there. budget_override: who let it pass the workspace's
-    budget, when and why. retry_of: the failed job that this one was started instead of, with another configuration.
+    budget, when and why. template_id: what it was started with. acknowledged: the warnings that were shown before the
+    start and accepted, `[{code, text}]`. retry_of: the failed job that this one was started instead of, with another
+    configuration.
     host: the machine (data directory) whose disk has the run directory. run_number: how often one was made.
     lease_owner, lease_expires_at: the supervisor that follows the job; only it may write the run's state.
     attempt: number of the newest attempt. event_offset, last_event_seq, log_offset: how far the run's files are read.
@@ -110,6 +112,7 @@ class TrainingJob(HasId, InWorkspace, HasTimestamps, Base):
         Index("training_jobs_workspace_id_status_idx", "workspace_id", "status"),
         Index("training_jobs_dataset_id_idx", "dataset_id"),
         Index("training_jobs_retry_of_idx", "retry_of", postgresql_where=text("retry_of is not null")),
+        Index("training_jobs_template_id_idx", "template_id", postgresql_where=text("template_id is not null")),
         Index("training_jobs_created_by_idx", "created_by", postgresql_where=text("created_by is not null")),
         Index(
             "training_jobs_open_idx",
@@ -140,6 +143,8 @@ class TrainingJob(HasId, InWorkspace, HasTimestamps, Base):
     idempotency_key: Mapped[str | None]
     request_hash: Mapped[str | None]
     retry_of: Mapped[UUID | None] = mapped_column(ForeignKey("training_jobs.id", ondelete="SET NULL"))
+    template_id: Mapped[UUID | None]
+    acknowledged: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"))
 
     status: Mapped[str] = mapped_column(server_default=JobStatus.QUEUED)
     stage: Mapped[str | None]

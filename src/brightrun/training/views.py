@@ -115,6 +115,8 @@ def _view(job: TrainingJob, dataset: Dataset) -> JobOut:
         error_advice=job.error_advice,
         error_evidence=job.error_evidence,
         failure=failure_view(job),
+        template_id=job.template_id,
+        acknowledged=job.acknowledged,
         retry_of=job.retry_of,
         cancel_reason=job.cancel_reason,
         cancel_note=job.cancel_note,

@@ -1,0 +1,1 @@
+"""Configurations that are kept to be used again, and what tells two configurations apart."""
