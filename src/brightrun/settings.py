@@ -159,6 +159,18 @@ class Settings(BaseSettings):
 
     # --- training ---------------------------------------------------------------------------------------------------
     max_running_jobs: int = Field(default=1, ge=1, description="Training jobs run at once on this machine.")
+    workspace_running_jobs: int = Field(
+        default=3,
+        ge=0,
+        description="Training jobs that one workspace may have at work at once, on all machines; 0 means no limit. "
+        "`brightrun workspaces running` sets another for one workspace. What is above it waits.",
+    )
+    queue_aging_s: float = Field(
+        default=21_600.0,
+        ge=1,
+        description="A job that has waited for this long, seconds, counts as one step of priority higher among those "
+        "of its workspace, and so does a workspace none of whose jobs was started for as long.",
+    )
     base_model_dir: Path | None = Field(
         default=None, description="Folder with base models; its subfolders are offered by name."
     )

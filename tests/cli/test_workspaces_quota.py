@@ -69,7 +69,7 @@ def test_an_operator_sets_a_quota_and_members_see_it(live: Live, brightrun: Any)
     answer = brightrun("workspaces", "quota", str(owner.workspace_id), "20GB", "--json")
     assert json.loads(answer.stdout) == {
         "id": str(owner.workspace_id), "name": "Quota place", "owners": [owner.email], "used_bytes": 0,
-        "quota_bytes": 20 * GB, "own_quota": True,
+        "quota_bytes": 20 * GB, "own_quota": True, "max_running_jobs": 3, "own_max_running_jobs": False,
     }  # fmt: skip
     path = f"/api/workspaces/{owner.workspace_id}/storage"
     shown = owner.client.get(path).json()["data"]["storage"]
@@ -106,3 +106,18 @@ async def test_the_application_itself_cannot_change_a_quota(owner: Member, app_d
         with pytest.raises(ProgrammingError, match="permission denied"):
             async with database.transaction(user_id=owner.user_id, workspace_id=owner.workspace_id) as session:
                 await session.execute(text("update workspaces set storage_quota_bytes = 1"))
+
+
+def test_an_operator_sets_how_many_jobs_a_workspace_has_at_work(live: Live, brightrun: Any):
+    owner = live.new_workspace("Eager place")
+    named = str(owner.workspace_id)
+    assert "3 job(s) at once (default)" in brightrun("workspaces", "running", named).stdout
+    answer = json.loads(brightrun("workspaces", "running", named, "5", "--json").stdout)
+    assert (answer["max_running_jobs"], answer["own_max_running_jobs"]) == (5, True)
+    assert owner.client.get("/api/jobs/queue").json()["data"]["queue"]["limit"] == 5
+    assert "any number of jobs at once" in brightrun("workspaces", "running", named, "none").stdout
+    assert owner.client.get("/api/jobs/queue").json()["data"]["queue"]["limit"] is None
+    for wrong in ("0", "-1", "many", "1.5"):
+        assert brightrun("workspaces", "running", named, "--", wrong, check=False).returncode == 1
+    [first, *_rest] = owner.client.get("/api/audit?action=workspace.running_jobs_set").json()["data"]["items"]
+    assert (first["details"]["before"], first["details"]["after"]) == ("5 jobs", "no limit")

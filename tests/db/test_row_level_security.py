@@ -33,10 +33,11 @@ LOOKUPS = {
     "lookup_purgeable_models",
     "lookup_host_jobs",
     "lookup_startable_jobs",
+    "lookup_queue",
     "lookup_overdue_stops",
     "lookup_purgeable_runs",
 }
-NOT_OWNED = {"alembic_version", "rate_limits"}
+NOT_OWNED = {"alembic_version", "rate_limits", "training_machines", "training_backlog"}
 """Tables that belong to nobody."""
 
 

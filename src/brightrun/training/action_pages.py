@@ -9,9 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from brightrun.accounts.context import PageCtx, page_needs
 from brightrun.accounts.roles import Permission
 from brightrun.errors import BrightRunError
-from brightrun.training import actions
+from brightrun.training import actions, scheduling, service
 from brightrun.training.pages import ADJUSTED
-from brightrun.training.schemas import JobCancel, JobResume, JobRetry
+from brightrun.training.schemas import JobCancel, JobResume, JobRetry, PriorityIn
 from brightrun.training.tables import JobStatus, TrainingJob
 from brightrun.web import forms
 from brightrun.web.toasts import Toast, toast_redirect
@@ -27,8 +27,10 @@ async def _do(
     job_id: UUID,
     work: Callable[[AsyncSession], Awaitable[TrainingJob]],
     told: Callable[[TrainingJob], Toast],
+    *,
+    back: str | None = None,
 ) -> Response:
-    """Do it in a savepoint: what is refused half-way leaves nothing behind."""
+    """Do it in a savepoint: what is refused half-way leaves nothing behind. back: another page than the job's."""
     try:
         async with ctx.session.begin_nested():
             job = await work(ctx.session)
@@ -39,7 +41,7 @@ async def _do(
         toast = Toast(title="That did not work", description=text, category="error")
     else:
         toast, job_id = told(job), job.id
-    return toast_redirect(ctx.request, f"/training/{job_id}", toast)
+    return toast_redirect(ctx.request, back or f"/training/{job_id}", toast)
 
 
 @router.post("/{job_id}/cancel", **_WRITE)
@@ -54,6 +56,22 @@ async def cancel(ctx: PageCtx, job_id: UUID) -> Response:
         return Toast(title="The job is being stopped", description=f"{first}, and is gone within a minute.")
 
     return await _do(ctx, job_id, lambda session: actions.cancel(session, job_id, forms.parse(JobCancel, given)), told)
+
+
+@router.post("/{job_id}/priority", **_WRITE)
+async def priority(ctx: PageCtx, job_id: UUID) -> Response:
+    """back: `queue` leads back to the queue's page."""
+    values = forms.text_fields(await ctx.request.form(), ("priority", "back"))
+
+    async def work(session: AsyncSession) -> TrainingJob:
+        body = forms.parse(PriorityIn, {"priority": values["priority"]})
+        job = await service.get(session, job_id, lock=True)
+        return await scheduling.set_priority(session, ctx.principal, job, body.priority, reason=None)
+
+    def told(job: TrainingJob) -> Toast:
+        return Toast(title=f"Its priority is {job.priority}", description=job.name)
+
+    return await _do(ctx, job_id, work, told, back="/training/queue" if values["back"] == "queue" else None)
 
 
 @router.post("/{job_id}/pause", **_WRITE)

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Header, Query, Response
 
 from brightrun.accounts.context import Ctx, needs
 from brightrun.accounts.roles import Permission
-from brightrun.training import actions, repository, series, service
+from brightrun.training import actions, repository, scheduling, series, service
 from brightrun.training.options import training_options
 from brightrun.training.schemas import (
     EstimateIn,
@@ -23,10 +23,12 @@ from brightrun.training.schemas import (
     JobStatsData,
     MetricsData,
     PointOut,
+    PriorityIn,
+    QueueData,
     SeriesOut,
 )
 from brightrun.training.tables import JobStatus, PresetId, SeriesKind, TrainingJob
-from brightrun.training.views import job_view, job_views
+from brightrun.training.views import job_view, job_views, queue_view
 from brightrun.web.http import Items, PageParams, Success, many, one
 
 router = APIRouter(tags=["training"])
@@ -36,7 +38,9 @@ _WRITE = needs(Permission.JOBS_WRITE)
 
 
 async def _one(ctx: Ctx, job: TrainingJob) -> Success[JobData]:
-    return one(JobData(job=await job_view(ctx.session, job)))
+    view = await job_view(ctx.session, job)
+    await scheduling.add_places(ctx.session, ctx.settings, [view])
+    return one(JobData(job=view))
 
 
 @router.get("/api/training/options", **_READ)
@@ -97,7 +101,9 @@ async def list_jobs(
         base_model=base_model,
         search=search,
     )
-    return many(await job_views(ctx.session, rows), total, page)
+    jobs = await job_views(ctx.session, rows)
+    await scheduling.add_places(ctx.session, ctx.settings, jobs)
+    return many(jobs, total, page)
 
 
 @router.get("/api/jobs/stats", **_READ)
@@ -106,10 +112,17 @@ async def job_stats(ctx: Ctx) -> Success[JobStatsData]:
     return one(JobStatsData(stats=JobStats(**await service.stats(ctx.session))))
 
 
+@router.get("/api/jobs/queue", **_READ)
+async def get_queue(ctx: Ctx) -> Success[QueueData]:
+    """The workspace's jobs that wait, in the order in which they start, and what there is to run them."""
+    return one(QueueData(queue=await queue_view(ctx.session, ctx.settings)))
+
+
 @router.get("/api/jobs/{job_id}", **_READ)
 async def get_job(ctx: Ctx, job_id: UUID) -> Success[JobData]:
     """One job with its attempts, its latest metrics and its curves."""
     job = await job_view(ctx.session, await service.get(ctx.session, job_id))
+    await scheduling.add_places(ctx.session, ctx.settings, [job])
     job.series = await _curves(ctx, job_id, points=500)
     return one(JobData(job=job))
 
@@ -168,6 +181,14 @@ async def cancel_job(ctx: Ctx, job_id: UUID, body: JobCancel | None = None) -> S
     All its processes are verified gone within a minute; if they are not, everyone is notified.
     """
     return await _one(ctx, await actions.cancel(ctx.session, job_id, body or JobCancel()))
+
+
+@router.post("/api/jobs/{job_id}/priority", **_WRITE)
+async def set_job_priority(ctx: Ctx, job_id: UUID, body: PriorityIn) -> Success[JobData]:
+    """Let a job start sooner or later than others that wait. `high` is for owners and admins to give and to take."""
+    job = await service.get(ctx.session, job_id, lock=True)
+    await scheduling.set_priority(ctx.session, ctx.principal, job, body.priority, reason=body.reason)
+    return await _one(ctx, job)
 
 
 @router.post("/api/jobs/{job_id}/pause", **_WRITE)

@@ -2,6 +2,7 @@
 `action_pages`.
 """
 
+from collections.abc import Collection
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -12,10 +13,10 @@ from brightrun.accounts.context import PageCtx, RequestContext, page_needs
 from brightrun.accounts.roles import Permission
 from brightrun.errors import InvalidInputError
 from brightrun.formats.hyperparameters import SPECS
-from brightrun.training import repository, series, service
+from brightrun.training import repository, scheduling, series, service
 from brightrun.training.schemas import JobOut
 from brightrun.training.setting_words import LABELS, plain_number, range_words, setting_text
-from brightrun.training.tables import ACTIVE, WAITING, JobStage, JobStatus, SeriesKind
+from brightrun.training.tables import ACTIVE, WAITING, JobPriority, JobStage, JobStatus, SeriesKind
 from brightrun.training.views import job_view, job_views
 from brightrun.web import views
 from brightrun.web.filters import duration
@@ -41,6 +42,11 @@ STAGE_WORDS = {
     JobStage.MODEL_LOADING: "Loading the model",
     JobStage.TRAINING: "Training",
     JobStage.FINALIZING: "Measuring and storing",
+}
+PRIORITY_WORDS = {
+    JobPriority.HIGH: "High: before others",
+    JobPriority.NORMAL: "Normal",
+    JobPriority.LOW: "Low: after others",
 }
 ADJUSTED = ("micro_batch_tokens", "checkpoint_every_steps", "eval_every_steps", "divergence_loss")
 """Numbers that the page offers to change before a job goes on; the API takes all that are adjustable."""
@@ -74,6 +80,7 @@ async def list_page(
             search=search.strip() or None,
         )
         values["jobs"] = await job_views(ctx.session, rows)
+        await scheduling.add_places(ctx.session, ctx.settings, values["jobs"])
     except InvalidInputError as error:
         values["fault"] = error.message
     return views.render(
@@ -121,6 +128,7 @@ async def _job(
     ctx: RequestContext, job_id: UUID, *, block: str | None = None, log: str = "", status: int = 200, **values: Any
 ) -> Response:
     job = await job_view(ctx.session, await service.get(ctx.session, job_id))
+    await scheduling.add_places(ctx.session, ctx.settings, [job])
     told: dict[str, Any] = {"events": [], "events_total": 0, "samples": []}
     if block != "now":
         told["events"], told["events_total"] = await repository.list_events(
@@ -149,9 +157,20 @@ async def _job(
         log=log,
         stage_words=STAGE_WORDS,
         can_write=Permission.JOBS_WRITE in permissions,
+        priorities=priority_choices(job, permissions),
         sees_costs=Permission.COSTS_READ in permissions,
         **({"errors": {}, "cancel_open": False} | told | values),
     )
+
+
+def priority_choices(job: JobOut, permissions: Collection[Permission]) -> list[tuple[str, str]]:
+    """What the person who looks may set; nothing for a job that an admin put first, or that does not wait."""
+    if job.status not in {*WAITING, JobStatus.PAUSED} or Permission.JOBS_WRITE not in permissions:
+        return []
+    manages = Permission.WORKSPACE_MANAGE in permissions
+    if not manages and job.priority is JobPriority.HIGH:
+        return []
+    return [(key, word) for key, word in PRIORITY_WORDS.items() if manages or key != JobPriority.HIGH]
 
 
 def adjustable_settings(job: JobOut) -> list[dict[str, str]]:

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from brightrun.costs import breakdown
 from brightrun.costs.breakdown import JobFacts
 from brightrun.datasets.tables import Dataset
-from brightrun.training.tables import ACTIVE, JobEvent, JobStatus, TrainingAttempt, TrainingJob
+from brightrun.training.tables import ACTIVE, WAITING, JobEvent, JobStatus, TrainingAttempt, TrainingJob
 from brightrun.web.http import Page
 
 SORTS: dict[str, Any] = {
@@ -104,20 +104,16 @@ async def newest_retry(session: AsyncSession, job_id: UUID) -> UUID | None:
     return await session.scalar(query)
 
 
-async def queue_position(session: AsyncSession, job: TrainingJob) -> int:
-    """1 for the next of this workspace's waiting jobs."""
-    ahead = await session.scalar(
-        select(func.count())
-        .select_from(TrainingJob)
-        .where(
-            TrainingJob.status == JobStatus.QUEUED,
-            or_(
-                TrainingJob.queued_at < job.queued_at,
-                (TrainingJob.queued_at == job.queued_at) & (TrainingJob.id < job.id),
-            ),
-        )
-    )
-    return (ahead or 0) + 1
+async def waiting(session: AsyncSession) -> Sequence[TrainingJob]:
+    """The jobs of the workspace that wait for a place, at most 500."""
+    query = select(TrainingJob).where(TrainingJob.status.in_(WAITING)).order_by(TrainingJob.queued_at).limit(500)
+    return (await session.scalars(query.execution_options(populate_existing=True))).all()
+
+
+async def at_work(session: AsyncSession) -> int:
+    """Jobs of the workspace that take a place on some machine now."""
+    query = select(func.count()).select_from(TrainingJob)
+    return await session.scalar(query.where(TrainingJob.status.in_(ACTIVE), TrainingJob.trained_at.is_(None))) or 0
 
 
 async def facts(session: AsyncSession, ids: set[UUID]) -> dict[UUID, JobFacts]:

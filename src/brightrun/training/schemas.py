@@ -12,7 +12,7 @@ from brightrun.datasets.schemas import Name
 from brightrun.formats.hyperparameters import ADJUSTABLE
 from brightrun.training.failures.classes import FailureClass
 from brightrun.training.failures.remedies import ActionKind
-from brightrun.training.tables import EventSource, JobStage, JobStatus, Outcome, PresetId, SeriesKind
+from brightrun.training.tables import EventSource, JobPriority, JobStage, JobStatus, Outcome, PresetId, SeriesKind
 from brightrun.web.text import STORABLE
 
 
@@ -82,6 +82,7 @@ class JobCreate(BaseModel):
     seed: Annotated[int | None, Field(ge=0, le=4_294_967_295)] = None
     max_cost_usd: MaxCost | None = None
     budget_override_reason: OverrideReason | None = None
+    priority: JobPriority = JobPriority.NORMAL
 
 
 CancelReason = Literal[
@@ -215,6 +216,24 @@ class DatasetRef(BaseModel):
     deleted: bool
 
 
+class StartEstimate(BaseModel):
+    """When a job that waits is expected to start, with an interval and what it is from.
+
+    ahead: jobs before it, whoever's they are; running: places that are taken; places: those of all machines.
+    reason: why nobody can tell; then the times are null.
+    """
+
+    at: datetime | None = None
+    earliest: datetime | None = None
+    latest: datetime | None = None
+    seconds: float | None = None
+    source: str | None = None
+    reason: str | None = None
+    ahead: int
+    running: int
+    places: int
+
+
 class JobOut(BaseModel):
     """One job.
 
@@ -224,6 +243,8 @@ class JobOut(BaseModel):
     in answers to writes, and at /metrics with as many points as asked for. cancelling: asked to stop, not stopped yet.
     pausing: asked to pause, not paused yet. stop_overdue: asked to stop, and not confirmed within a minute.
     can: what may be done with it now. attempts, interruptions: null in lists. waiting_reason: why it has not started.
+    position: in the queue of the whole installation, 1 being the next; start_estimate: when that will be. Both null for
+    a job that does not wait.
     checkpoints: steps that it can go on from. failure: of a failed job. retry_of, retried_as: the failed job that this
     one was started instead of, and the newest one that was started instead of this (null in lists). template_id: of the
     saved configuration that it was started with. acknowledged: warnings that were shown before the start and accepted.
@@ -250,7 +271,9 @@ class JobOut(BaseModel):
     stop_overdue: bool
     pausing: bool
     waiting_reason: str | None
-    queue_position: int | None = None
+    priority: JobPriority
+    position: int | None = None
+    start_estimate: StartEstimate | None = None
     can: dict[str, bool]
 
     dataset_id: UUID
@@ -305,6 +328,36 @@ class JobOut(BaseModel):
 
 class JobData(BaseModel):
     job: JobOut
+
+
+class PriorityIn(BaseModel):
+    """high: to give or to take it is for owners and admins. reason: kept in the job's log and the audit log."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    priority: JobPriority
+    reason: Annotated[str | None, StringConstraints(strip_whitespace=True, max_length=500), STORABLE] = None
+
+
+class QueueOut(BaseModel):
+    """jobs: those of the workspace that wait, in the order in which they will start.
+
+    machines, places, busy: those of the installation that look for jobs, what they run at once, and how many places
+    are taken. running, limit: jobs of the workspace at work, and how many it may have (null: any number).
+    waiting_in_all: jobs that wait, whoever's they are.
+    """
+
+    jobs: list[JobOut]
+    machines: int
+    places: int
+    busy: int
+    running: int
+    limit: int | None
+    waiting_in_all: int
+
+
+class QueueData(BaseModel):
+    queue: QueueOut
 
 
 class JobStats(BaseModel):

@@ -24,7 +24,7 @@ from brightrun.formats.names import TRAINED_LATER
 from brightrun.ids import uuid7
 from brightrun.notifications.tables import NotificationType
 from brightrun.settings import Settings
-from brightrun.training import endings, estimate, repository, spending
+from brightrun.training import endings, estimate, repository, scheduling, spending
 from brightrun.training.changes import announce, note
 from brightrun.training.configuration import (
     DEFAULT_BASE_MODEL,
@@ -34,7 +34,7 @@ from brightrun.training.configuration import (
     require_available,
 )
 from brightrun.training.schemas import EstimateIn, JobCreate
-from brightrun.training.tables import ACTIVE, WAITING, JobStatus, TrainingJob
+from brightrun.training.tables import ACTIVE, WAITING, JobPriority, JobStatus, TrainingJob
 from brightrun.training.templates import service as templates
 from brightrun.web.http import Page, pick_sort
 
@@ -134,6 +134,7 @@ async def create(
     require_available(configuration.gpu)
     base_model = body.base_model or DEFAULT_BASE_MODEL
     await check_base_model(settings, base_model)
+    scheduling.require_may_set(principal, JobPriority.NORMAL, body.priority)
     values, gpu, count = configuration.values, configuration.gpu, configuration.gpu_count
     price = (gpu.price_per_gpu_hour_usd * count).quantize(Decimal("0.000001"))
     promise = _promise(work, configuration)
@@ -162,11 +163,14 @@ async def create(
         retry_of=retry_of,
         template_id=body.template_id,
         status=JobStatus.QUEUED,
+        priority=body.priority,
         total_epochs=values.epochs,
         total_steps=total_steps(values, _train_records(work.pairs, values.heldout_fraction)),
         executor=gpu.executor,
     )
     session.add(job)
+    await session.flush()
+    session.add(scheduling.backlog(job))
     await session.flush()
     await session.refresh(job)
     await spending.note_override(session, job, override)

@@ -49,6 +49,14 @@ class PresetId(StrEnum):
     CUSTOM = "custom"
 
 
+class JobPriority(StrEnum):
+    """Which of the jobs that wait starts first; between workspaces it counts before their fair shares."""
+
+    LOW = "low"
+    NORMAL = "normal"
+    HIGH = "high"
+
+
 class Outcome(StrEnum):
     """How an attempt ended."""
 
@@ -99,6 +107,7 @@ class TrainingJob(HasId, InWorkspace, HasTimestamps, Base):
         enum_check("status", JobStatus),
         enum_check("stage", JobStage),
         enum_check("preset_id", PresetId),
+        enum_check("priority", JobPriority),
         CheckConstraint("char_length(name) between 1 and 255", name="name_length"),
         CheckConstraint("char_length(cancel_note) <= 2000", name="cancel_note_length"),
         CheckConstraint("progress between 0 and 100", name="progress"),
@@ -147,6 +156,7 @@ class TrainingJob(HasId, InWorkspace, HasTimestamps, Base):
     acknowledged: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"))
 
     status: Mapped[str] = mapped_column(server_default=JobStatus.QUEUED)
+    priority: Mapped[str] = mapped_column(server_default=JobPriority.NORMAL)
     stage: Mapped[str | None]
     progress: Mapped[Decimal] = mapped_column(Numeric(6, 3), server_default=text("0"))
     current_epoch: Mapped[float] = mapped_column(Double, server_default=text("0"))
@@ -220,7 +230,7 @@ class TrainingAttempt(HasId, InWorkspace, Base):
         CheckConstraint("(ended_at is null) = (outcome is null)", name="ended"),
         CheckConstraint("cost >= 0 and seconds >= 0", name="cost"),
         UniqueConstraint("job_id", "n"),
-        Index("training_attempts_workspace_id_idx", "workspace_id"),
+        Index("training_attempts_workspace_id_started_at_idx", "workspace_id", "started_at"),
     )
 
     job_id: Mapped[UUID] = mapped_column(ForeignKey("training_jobs.id", ondelete="CASCADE"))
@@ -242,6 +252,33 @@ class TrainingAttempt(HasId, InWorkspace, Base):
     saved_at: Mapped[datetime | None]
     seconds: Mapped[Decimal | None] = mapped_column(Numeric(14, 3))
     cost: Mapped[Money | None]
+
+
+class TrainingMachine(Base):
+    """A machine whose worker starts jobs. Belongs to nobody, and says of its jobs only what the queue needs.
+
+    places: jobs at once. busy: of each place that is taken, `{workspace, at, low, high, measured}`: whose it is (an
+    id), when it is expected to be free, and whether that comes from a measured rate or from the promise.
+    """
+
+    __tablename__ = "training_machines"
+    __table_args__ = (CheckConstraint("places >= 0", name="places"),)
+
+    host: Mapped[str] = mapped_column(primary_key=True)
+    places: Mapped[int]
+    busy: Mapped[list[dict[str, Any]]] = mapped_column(server_default=text("'[]'"))
+    seen_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class TrainingBacklog(Base):
+    """How long a job was promised to take, seconds. Belongs to nobody: whoever waits behind it may know no more."""
+
+    __tablename__ = "training_backlog"
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("training_jobs.id", ondelete="CASCADE"), primary_key=True)
+    seconds: Mapped[float] = mapped_column(Double)
+    seconds_low: Mapped[float] = mapped_column(Double)
+    seconds_high: Mapped[float] = mapped_column(Double)
 
 
 class MetricsPoint(InWorkspace, Base):

@@ -10,14 +10,24 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from brightrun.clock import utcnow
 from brightrun.costs.service import to_usd
 from brightrun.datasets.tables import Dataset
-from brightrun.training import repository
+from brightrun.settings import Settings
+from brightrun.training import repository, scheduling
 from brightrun.training.actions import RESUMABLE, RETRYABLE
 from brightrun.training.changes import eta_seconds
 from brightrun.training.failures.classify import classify
 from brightrun.training.failures.remedies import Action, action_for, suggested_fix
-from brightrun.training.schemas import ActionOut, AttemptOut, DatasetRef, FailureOut, FixOut, InterruptionsOut, JobOut
+from brightrun.training.schemas import (
+    ActionOut,
+    AttemptOut,
+    DatasetRef,
+    FailureOut,
+    FixOut,
+    InterruptionsOut,
+    JobOut,
+    QueueOut,
+)
 from brightrun.training.supervisor.alarms import STOPPED_WITHIN_S
-from brightrun.training.tables import ENDED, JobStatus, Outcome, TrainingAttempt, TrainingJob
+from brightrun.training.tables import ENDED, JobPriority, JobStatus, Outcome, TrainingAttempt, TrainingJob
 
 _WASTED = (Outcome.INTERRUPTED, Outcome.FAILED)
 
@@ -28,14 +38,12 @@ def attempt_cost(price_per_hour: Decimal, seconds: Decimal) -> Decimal:
 
 
 async def job_view(session: AsyncSession, job: TrainingJob) -> JobOut:
-    """One job with its attempts and its place in the queue."""
+    """One job with its attempts. Its place in the queue is for `scheduling.add_places` to add."""
     datasets = await repository.datasets(session, {job.dataset_id})
     view = _view(job, datasets[job.dataset_id])
     view.attempts = [_attempt(job, row) for row in await repository.attempts(session, job.id)]
     view.retried_as = await repository.newest_retry(session, job.id)
     view.interruptions = _interruptions(view.attempts)
-    if job.status == JobStatus.QUEUED:
-        view.queue_position = await repository.queue_position(session, job)
     return view
 
 
@@ -45,6 +53,11 @@ async def job_views(session: AsyncSession, jobs: Sequence[TrainingJob]) -> list[
     return [_view(job, datasets[job.dataset_id]) for job in jobs]
 
 
+async def queue_view(session: AsyncSession, settings: Settings) -> QueueOut:
+    """The jobs of the workspace that wait, in the order in which they start."""
+    return await scheduling.overview(session, settings, await job_views(session, await repository.waiting(session)))
+
+
 def _view(job: TrainingJob, dataset: Dataset) -> JobOut:
     metrics = job.current_metrics or {}
     ended = job.status in ENDED
@@ -52,6 +65,7 @@ def _view(job: TrainingJob, dataset: Dataset) -> JobOut:
         id=job.id,
         name=job.name,
         status=JobStatus(job.status),
+        priority=JobPriority(job.priority),
         stage=job.stage,
         progress=float(job.progress),
         step=job.current_step,

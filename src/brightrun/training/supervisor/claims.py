@@ -10,8 +10,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from brightrun.clock import utcnow
 from brightrun.platform import Platform
+from brightrun.settings import Settings
 from brightrun.training import endings
 from brightrun.training.changes import announce, note
+from brightrun.training.repository import at_work
+from brightrun.training.scheduling import workspace_limit
 from brightrun.training.supervisor.identity import is_dead
 from brightrun.training.supervisor.outcomes import MAX_FRUITLESS
 from brightrun.training.supervisor.settle import close_attempt
@@ -45,11 +48,16 @@ async def of_this_machine(session: AsyncSession, host: str) -> Sequence[Found]:
     return [Found(workspace, job) for workspace, job in rows]
 
 
-async def startable(session: AsyncSession, host: str) -> Sequence[Found]:
-    """At most 20 jobs that may start here now, in their order."""
+async def startable(session: AsyncSession, settings: Settings, host: str) -> Sequence[Found]:
+    """At most 20 jobs that may start here now, in their order: priority, fair shares, age (migration 0014)."""
     rows = await session.execute(
-        text("select workspace, job from lookup_startable_jobs(:host, :lost_before)"),
-        {"host": host, "lost_before": utcnow() - timedelta(seconds=LOST_MACHINE_S)},
+        text("select workspace, job from lookup_startable_jobs(:host, :lost_before, :most, :aging)"),
+        {
+            "host": host,
+            "lost_before": utcnow() - timedelta(seconds=LOST_MACHINE_S),
+            "most": settings.workspace_running_jobs,
+            "aging": settings.queue_aging_s,
+        },
     )
     return [Found(workspace, job) for workspace, job in rows]
 
@@ -68,8 +76,12 @@ async def claim_waiting(platform: Platform, found: Found, *, host: str, owner: s
         await session.execute(_ONE_CLAIM_AT_A_TIME, {"key": f"supervisor {host}"})
         if len(await of_this_machine(session, host)) >= limit:
             return False
+        # Nor two machines the last one that the workspace may have.
+        await session.execute(_ONE_CLAIM_AT_A_TIME, {"key": f"jobs at work {found.workspace_id}"})
         job = await _take(session, found.job_id)
         if job is None or not _may_start(job, host, now):
+            return False
+        if job.status in WAITING and not await _has_room(session, platform.settings, found.workspace_id):
             return False
         if job.cancel_requested_at is not None:
             await endings.cancelled(session, job)
@@ -93,6 +105,12 @@ async def claim_waiting(platform: Platform, found: Found, *, host: str, owner: s
         await session.flush()
         await announce(session, job)
     return True
+
+
+async def _has_room(session: AsyncSession, settings: Settings, workspace_id: UUID) -> bool:
+    """May the workspace have one more job at work?"""
+    most = await workspace_limit(session, settings, workspace_id)
+    return most is None or await at_work(session) < most
 
 
 def _may_start(job: TrainingJob, host: str, now: datetime) -> bool:

@@ -2,14 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from uuid import UUID
 
 from brightrun.logs import get_logger
 from brightrun.platform import Platform
 from brightrun.training.executors.base import Executor
 from brightrun.training.executors.local import LocalExecutor
-from brightrun.training.supervisor import claims
+from brightrun.training.supervisor import claims, machines
 from brightrun.training.supervisor.claims import Found
 from brightrun.training.supervisor.follower import Follower
 from brightrun.training.supervisor.hold import Hold, is_away
@@ -20,6 +20,7 @@ log = get_logger(__name__)
 
 POLL_S = 0.5
 _AFTER_A_BUG_S = 10.0
+_REPORT_EVERY_S = 10.0
 
 
 class Supervisor:
@@ -33,6 +34,8 @@ class Supervisor:
         self._followers: dict[UUID, tuple[Follower, asyncio.Task[None]]] = {}
         self._not_before: dict[UUID, float] = {}
         self._changed = asyncio.Event()
+        self._reported: set[UUID] | None = None
+        self._reported_at = 0.0
 
     async def run(self, stop: asyncio.Event, *, leave_trainers: Callable[[], bool]) -> None:
         """Until `stop`. Then trainers write a checkpoint and end, and their jobs are `interrupted` (the next worker
@@ -65,7 +68,9 @@ class Supervisor:
         limit = self._platform.settings.max_running_jobs
         async with self._platform.db.transaction() as session:
             here = await claims.of_this_machine(session, self._host)
-            waiting = await claims.startable(session, self._host) if len(here) < limit else []
+            settings = self._platform.settings
+            waiting = await claims.startable(session, settings, self._host) if len(here) < limit else []
+        await self._report(here)
         for found in here:
             if self._is_free(found) and await claims.adopt(self._platform, found, owner=self._owner):
                 self._follow(found)
@@ -74,6 +79,13 @@ class Supervisor:
                 self._platform, found, host=self._host, owner=self._owner, limit=limit
             ):
                 self._follow(found)
+
+    async def _report(self, here: Sequence[Found]) -> None:
+        """What this machine is doing, for whoever wants to know when their job will start."""
+        now, taken = time.monotonic(), {found.job_id for found in here}
+        if taken != self._reported or now - self._reported_at > _REPORT_EVERY_S:
+            await machines.report(self._platform, here, host=self._host)
+            self._reported, self._reported_at = taken, now
 
     def _is_free(self, found: Found) -> bool:
         return found.job_id not in self._followers and self._not_before.get(found.job_id, 0.0) <= time.monotonic()
