@@ -5,25 +5,10 @@ machine: `python benchmarks/estimate.py [--only NAME …] [--json FILE]`. Each c
 then with one, then trained as its own process, whose peak resident memory and wall time are what happened.
 """
 
-import argparse
-import json
-import os
-import random
-import shutil
-import statistics
-import subprocess
-import sys
-import tempfile
-import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 LEVEL = 0.9
-WORDS = (
-    "the a your our this that plan money income rent savings loan rate year month first next step small large help "
-    "worry calm clear budget account balance goal house family future tax pension invest risk share fund debt pay"
-).split()
 
 
 @dataclass(frozen=True)

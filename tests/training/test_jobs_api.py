@@ -23,7 +23,7 @@ def test_a_new_job_waits_with_everything_frozen_into_it(trainer_owner: Member, d
     assert job["seed"] == job["hyperparameters"]["seed"] == 7
     assert job["gpu_config"]["type"] == "local-cpu"
     assert job["gpu_config"]["price_per_gpu_hour_usd"] == "0"
-    assert job["promise"]["method"] == "documented"
+    assert job["promise"]["method"] == "analytic"
     assert job["total_steps"] > 0
     assert job["can"] == {"cancel": True, "pause": True, "resume": False, "retry": False}
     assert [event["type"] for event in events(trainer_owner, job["id"])] == ["queued"]

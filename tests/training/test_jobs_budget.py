@@ -22,10 +22,7 @@ kind = "cpu"
 executor = "local"
 price_per_gpu_hour_usd = "100"
 tokens_per_s = 1000
-startup_s = 3600
-per_epoch_s = 0
-saving_s = 0
-storage_usd = "0"
+storage_usd = "100"
 
 [[gpu]]
 id = "local-cpu"
@@ -41,7 +38,7 @@ REASON = "The client waits for it, agreed with the owner."
 def priced(
     new_database: Callable[[], AbstractContextManager[DatabaseUrls]], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Live, Live]]:
-    """(a server without a worker, one with) on a machine that costs 100 dollars an hour, an hour at least."""
+    """(a server without a worker, one with) on a machine that costs 100 dollars to have, and 100 an hour."""
     lives = []
     catalogue = tmp_path_factory.mktemp("catalogue") / "gpus.toml"
     catalogue.write_text(CATALOGUE)
@@ -73,7 +70,7 @@ def limit(member: Member, dollars: str) -> None:
 def test_a_launch_counts_what_is_on_its_way_and_says_what_is_short(waiting: tuple[Live, Member, str]) -> None:
     _live, member, dataset_id = waiting
     for number in range(4):
-        assert start(member, dataset_id, **SHED).status_code == 201, number  # 115 dollars and a little each
+        assert start(member, dataset_id, **SHED).status_code == 201, number  # 100 dollars and a little each
     answer = start(member, dataset_id, **SHED)
     assert answer.status_code == 409
     body = answer.json()

@@ -126,7 +126,15 @@ def test_without_a_ready_dataset_the_page_leads_to_the_upload(browser: PageClien
 def test_a_chosen_dataset_has_its_estimate_with_parts_and_sources(browser: PageClient, dataset_id: str):
     page = words(browser.get(f"/training/new?dataset_id={dataset_id}"))
     assert "Adviser · 24 training pairs" in page
-    for part in ("Start-up", "Between epochs", "Saving", "Compute", "Storage", "Where the numbers come from"):
+    for part in (
+        "Start up",
+        "Evaluation",
+        "Checkpoints",
+        "Compute",
+        "Storage",
+        "Memory",
+        "Where the numbers come from",
+    ):
         assert part in page
     assert "24 (counted in the dataset)" in page
     assert "batch_size lowered from 8 to" in page

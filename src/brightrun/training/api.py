@@ -8,7 +8,7 @@ from fastapi import APIRouter, Header, Query, Response
 
 from brightrun.accounts.context import Ctx, needs
 from brightrun.accounts.roles import Permission
-from brightrun.training import actions, repository, scheduling, series, service
+from brightrun.training import actions, estimating, repository, scheduling, series, service
 from brightrun.training.options import training_options
 from brightrun.training.schemas import (
     EstimateIn,
@@ -51,8 +51,8 @@ async def get_training_options(ctx: Ctx) -> Success[dict[str, Any]]:
 
 @router.post("/api/jobs/estimate", **_READ)
 async def estimate_job(ctx: Ctx, body: EstimateIn) -> Success[dict[str, Any]]:
-    """Duration and cost of a configuration by the documented formula, with every input and part."""
-    return one(await service.make_estimate(ctx.session, ctx.settings, body))
+    """What a run would take: memory, duration and cost, each with an interval and its parts, and whether it fits."""
+    return one(await estimating.make_estimate(ctx.session, ctx.settings, body))
 
 
 _CREATE: dict[str, Any] = _WRITE | {

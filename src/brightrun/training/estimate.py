@@ -107,7 +107,7 @@ def documented(work: Workload, *, batch_size: int, epochs: int, gpu: GpuEntry, c
             "high": None,
             "parts": {"compute": _cents(compute), "storage": _cents(gpu.storage_usd)},
         },
-        "memory_bytes": None,
+        "memory_bytes": {"value": None, "low": None, "high": None, "parts": {}},
         "level": None,
         "fits": None,
         "reasons": ["The documented formula gives neither an interval nor memory; take it as a first idea."],

@@ -18,7 +18,7 @@ from brightrun.datasets import service as datasets
 from brightrun.datasets.tables import Dataset, DatasetStatus
 from brightrun.errors import BrightRunError, InvalidInputError, NotFoundError
 from brightrun.formats.hyperparameters import HYPERPARAMETERS
-from brightrun.training import service
+from brightrun.training import estimating, service
 from brightrun.training.options import training_options
 from brightrun.training.schemas import EstimateIn, JobCreate
 from brightrun.training.setting_words import LABELS, PREFIX, form_text, setting_words
@@ -71,7 +71,9 @@ class Filled:
         return (self.plain["other_model"] if chosen == OTHER_MODEL else chosen) or None
 
     def estimate_in(self) -> EstimateIn:
-        return forms.parse(EstimateIn, self._values() | {"dataset_id": self.plain["dataset_id"] or None})
+        return forms.parse(
+            EstimateIn, self._values() | {"dataset_id": self.plain["dataset_id"] or None, "base_model": self.base_model}
+        )
 
     def job_create(self) -> JobCreate:
         if not self.plain["dataset_id"]:
@@ -203,7 +205,7 @@ async def _estimated(
         if body.dataset_id is None:
             return None, {}, None
         dataset = await datasets.get(ctx.session, body.dataset_id, large=False)
-        return await service.make_estimate(ctx.session, ctx.settings, body), {}, dataset
+        return await estimating.make_estimate(ctx.session, ctx.settings, body), {}, dataset
     except NotFoundError as error:
         return None, {"dataset_id": [error.message]}, None
     except BrightRunError as error:

@@ -49,7 +49,11 @@ class EstimateIn(BaseModel):
     preset_id: PresetName = "balanced"
     hyperparameters: Overrides = {}
     gpu_config: GpuConfigIn | None = None
-    method: Literal["documented"] = "documented"
+    base_model: BaseModelName | None = None
+    method: Annotated[
+        Literal["analytic", "documented"],
+        Field(description="analytic: our model, with memory and intervals; documented: the earlier product's formula"),
+    ] = "analytic"
 
 
 MaxCost = Annotated[

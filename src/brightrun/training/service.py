@@ -24,16 +24,15 @@ from brightrun.formats.names import TRAINED_LATER
 from brightrun.ids import uuid7
 from brightrun.notifications.tables import NotificationType
 from brightrun.settings import Settings
-from brightrun.training import endings, estimate, repository, scheduling, spending
+from brightrun.training import endings, estimating, repository, scheduling, spending
 from brightrun.training.changes import announce, note
 from brightrun.training.configuration import (
     DEFAULT_BASE_MODEL,
-    Configuration,
     check_base_model,
     configure,
     require_available,
 )
-from brightrun.training.schemas import EstimateIn, JobCreate
+from brightrun.training.schemas import JobCreate
 from brightrun.training.tables import ACTIVE, WAITING, JobPriority, JobStatus, TrainingJob
 from brightrun.training.templates import service as templates
 from brightrun.web.http import Page, pick_sort
@@ -58,46 +57,6 @@ async def list_jobs(
 
 
 # --- estimate and create --------------------------------------------------------------------------------------------
-
-
-async def make_estimate(session: AsyncSession, settings: Settings, body: EstimateIn) -> dict[str, Any]:
-    """The promise for a configuration, before it is started."""
-    if body.dataset_id is not None:
-        dataset = await datasets.get(session, body.dataset_id, large=False)
-        work = _workload(dataset)
-    else:
-        work = estimate.workload(pairs=body.training_pairs, tokens=body.tokens)
-    configuration = configure(
-        settings, preset_id=body.preset_id, overrides=body.hyperparameters, gpu_config=body.gpu_config, pairs=work.pairs
-    )
-    return _promise(work, configuration)
-
-
-def _workload(dataset: Dataset) -> estimate.Workload:
-    return estimate.workload(
-        pairs=dataset.total_training_pairs,
-        tokens=dataset.total_tokens,
-        tokens_source=dataset.tokens_source,
-        dataset_name=dataset.name,
-    )
-
-
-def _promise(work: estimate.Workload, configuration: Configuration) -> dict[str, Any]:
-    values = configuration.values
-    promise = estimate.documented(
-        work,
-        batch_size=values.batch_size,
-        epochs=values.epochs,
-        gpu=configuration.gpu,
-        count=configuration.gpu_count,
-    )
-    return promise | {
-        "preset_id": configuration.preset_id,
-        "hyperparameters": configuration.as_json,
-        "rules_fired": configuration.rules,
-        "advice": configuration.advice,
-        "available": configuration.gpu.unavailable is None,
-    }
 
 
 async def create(
@@ -127,17 +86,17 @@ async def create(
     overrides = dict(body.hyperparameters)
     if body.seed is not None:
         overrides["seed"] = body.seed
-    work = _workload(dataset)
+    base_model = body.base_model or DEFAULT_BASE_MODEL
+    subject = await estimating.subject_of(session, settings, dataset, base_model)
     configuration = configure(
-        settings, preset_id=body.preset_id, overrides=overrides, gpu_config=body.gpu_config, pairs=work.pairs
+        settings, preset_id=body.preset_id, overrides=overrides, gpu_config=body.gpu_config, pairs=subject.records
     )
     require_available(configuration.gpu)
-    base_model = body.base_model or DEFAULT_BASE_MODEL
     await check_base_model(settings, base_model)
     scheduling.require_may_set(principal, JobPriority.NORMAL, body.priority)
     values, gpu, count = configuration.values, configuration.gpu, configuration.gpu_count
     price = (gpu.price_per_gpu_hour_usd * count).quantize(Decimal("0.000001"))
-    promise = _promise(work, configuration)
+    promise = await estimating.promise_for_job(settings, subject, configuration, base_model)
     upper = spending.upper_estimate(promise, price, body.max_cost_usd)
     override = await spending.require_budget(session, principal, upper, override=body.budget_override_reason)
     job = TrainingJob(
@@ -165,7 +124,7 @@ async def create(
         status=JobStatus.QUEUED,
         priority=body.priority,
         total_epochs=values.epochs,
-        total_steps=total_steps(values, _train_records(work.pairs, values.heldout_fraction)),
+        total_steps=total_steps(values, _train_records(subject.records, values.heldout_fraction)),
         executor=gpu.executor,
     )
     session.add(job)
