@@ -214,12 +214,13 @@ def test_the_complete_list_of_findings_and_the_file_can_be_downloaded(owner: Mem
     assert browser.get(f"/datasets/{dataset['id']}/download", follow_redirects=True).content == FAULTY
 
 
-def test_a_preference_dataset_says_that_training_on_it_comes_later(owner: Member, browser: httpx2.Client):
+def test_a_preference_dataset_can_be_trained_on_and_only_the_better_answer_is_learned(
+    owner: Member, browser: httpx2.Client
+):
     pair = {"prompt": "What is slip?", "chosen": "Liquid clay, thin enough to pour.", "rejected": "A mistake."}
     dataset = upload_and_validate(owner.client, lines_of(pair), file_name="pairs.jsonl")
     page = browser.get(f"/datasets/{dataset['id']}")
-    assert "comes in a later version" in page.text
-    assert "/training/new" not in page.text
+    assert "/training/new" in page.text
     assert "The better answer" in page.text
     assert "The worse answer" in page.text
     assert len(re.findall("data-trained", page.text)) == 1, "nobody learns the worse answer"

@@ -93,9 +93,11 @@ def test_stages_come_in_order_and_fractions_never_fall(finished: Run) -> None:
     assert reached[-1] == (3, 1.0)
 
 
-def test_samples_are_answered_before_and_after(finished: Run) -> None:
+def test_the_same_questions_are_answered_before_during_and_after(finished: Run) -> None:
     samples = finished.of("sample")
-    assert [sample["when"] for sample in samples] == ["before", "before", "after", "after"]
+    asked = [("before", 0), ("during", 10), ("during", 20), ("after", 30)]
+    assert [(sample["when"], sample["step"]) for sample in samples] == [each for each in asked for _ in range(2)]
+    assert len({sample["prompt"] for sample in samples}) <= 2
     assert all(sample["prompt"] and sample["expected"] for sample in samples)
     assert {sample["conversation_id"] for sample in samples} <= set(finished.config.split.heldout_ids)
 

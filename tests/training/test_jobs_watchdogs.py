@@ -43,29 +43,30 @@ def once(name):
         import torch
         torch.empty(1 << 60)
 
-def patch_evaluation(module):
-    collate = module.collate
-    def greedy(examples, numerics):
+now = {"step": 0}
+
+def patch_objectives(module):
+    collate, token_losses = module.collate, module.token_losses
+    def greedy_collate(examples, numerics):
         once("before the first step")
         return collate(examples, numerics)
-    module.collate = greedy
-
-def patch_loop(module):
-    token_losses, step = module.token_losses, module.Loop._step
-    now = {}
-    def taking(loop):
-        now["step"] = loop.state.step + 1
-        step(loop)
     def greedy(*arguments):
         if now["step"] == 6:
             once("in a forward pass")
         losses = token_losses(*arguments)
-        if now["step"] == 9:
+        if now["step"] == 9 and losses.requires_grad:
             losses.register_hook(lambda _gradient: once("in a backward pass"))
         return losses
-    module.Loop._step, module.token_losses = taking, greedy
+    module.collate, module.token_losses = greedy_collate, greedy
 
-PATCHES = {"brightrun.trainer.evaluation": patch_evaluation, "brightrun.trainer.loop": patch_loop}
+def patch_loop(module):
+    step = module.Loop._step
+    def taking(loop):
+        now["step"] = loop.state.step + 1
+        step(loop)
+    module.Loop._step = taking
+
+PATCHES = {"brightrun.trainer.objectives": patch_objectives, "brightrun.trainer.loop": patch_loop}
 
 class Finder:
     def find_spec(self, name, path=None, target=None):

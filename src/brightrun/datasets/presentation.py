@@ -68,7 +68,7 @@ FORMATS: dict[FormatId, FormatText] = {
     ),
     "preference": FormatText(
         "Preference pairs",
-        "One question a record, with the better and the worse answer. Checked today; training on it comes later.",
+        "One question a record, with the better and the worse answer, for the method DPO.",
         '{"prompt": "What is slip?", "chosen": "Clay and water, thin enough to pour.", "rejected": "A mistake."}',
     ),
     "kto": FormatText(

@@ -13,6 +13,7 @@ from brightrun.formats.hyperparameters import (
     Hyperparameters,
     build,
     minimum_steps_rule,
+    of_method,
     preset_named,
 )
 
@@ -20,11 +21,26 @@ from brightrun.formats.hyperparameters import (
 def adapt(
     values: Hyperparameters, *, preset: str, train_records: int, explicit: Iterable[str] = ()
 ) -> tuple[Hyperparameters, list[str]]:
-    """Both rules, in order. explicit: names that a person set. Returns the values and a sentence for each change."""
+    """All rules, in order. explicit: names that a person set. Returns the values and a sentence for each change."""
     fixed = set(explicit)
+    chosen = method_rule(values, preset=preset, explicit=fixed)
     values, scaled = learning_rate_rule(values, preset=preset, explicit=fixed)
     values, stepped = minimum_steps_rule(values, train_records=train_records, explicit=fixed)
-    return values, [*scaled, *stepped]
+    return values, [*chosen, *scaled, *stepped]
+
+
+def method_rule(values: Hyperparameters, *, preset: str, explicit: Iterable[str] = ()) -> list[str]:
+    """What `build` has taken otherwise than the preset because of the method, a sentence for each."""
+    why = {
+        "dpo": "pairs of answers are learned from in small steps, and seldom more than once",
+        "rslora": "it is divided by √rank, not by rank",
+    }
+    usual = build(preset, {"rank": values.rank})
+    return [
+        f"{name} is {value:g} and not {getattr(usual, name):g} with the method {values.method}: {why[values.method]}."
+        for name, value in of_method(msgspec.structs.asdict(usual) | {"method": values.method}).items()
+        if name not in set(explicit) and value != getattr(usual, name)
+    ]
 
 
 def learning_rate_rule(

@@ -8,6 +8,8 @@ from typing import Literal
 
 import msgspec
 
+from brightrun.formats.methods import METHOD_IDS, METHODS
+
 Value = float | int | str | bool | list[str]
 Kind = Literal["int", "float", "bool", "choice", "modules"]
 
@@ -17,7 +19,8 @@ class HyperparameterSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     default: of the balanced preset. zero_allowed: 0 is a value of its own although it lies outside the range.
     advice_low, advice_high: outside of these the value is accepted and a warning is shown.
-    expert: kept behind "more settings" on a page.
+    expert: kept behind "more settings" on a page. methods: the methods that it means something to; empty: all.
+    choice_titles, choice_help: for some choices, what a page calls them, and each in a sentence.
     """
 
     name: str
@@ -32,6 +35,9 @@ class HyperparameterSpec(msgspec.Struct, frozen=True, kw_only=True):
     advice_low: float | None = None
     advice_high: float | None = None
     expert: bool = True
+    methods: tuple[str, ...] = ()
+    choice_titles: dict[str, str] = {}
+    choice_help: dict[str, str] = {}
 
     @property
     def range_text(self) -> str:
@@ -48,6 +54,18 @@ class HyperparameterSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 _S = HyperparameterSpec
 HYPERPARAMETERS: tuple[HyperparameterSpec, ...] = (
+    _S(
+        name="method",
+        kind="choice",
+        default="lora",
+        choices=METHOD_IDS,
+        expert=False,
+        choice_titles={method.id: method.title for method in METHODS.values()},
+        choice_help={method.id: method.explanation for method in METHODS.values()},
+        help="How it learns: lora, rslora (scaled by √rank), dora (direction and length apart), qlora (base model in "
+        "4 bits, NVIDIA GPU only) from conversations; dpo from a preference file. Unless you set them yourself, dpo "
+        "takes a twentieth of the preset's learning_rate and 1 epoch, rslora alpha 8.",
+    ),
     _S(
         name="learning_rate",
         kind="float",
@@ -68,8 +86,8 @@ HYPERPARAMETERS: tuple[HyperparameterSpec, ...] = (
         maximum=64,
         unit="conversations per optimiser step",
         expert=False,
-        help="Effective batch over all devices: training records whose gradients make one optimiser step. "
-        "Micro-batches below it never change the result.",
+        help="Effective batch over all devices: training records (with dpo pairs) whose gradients make one "
+        "optimiser step. Micro-batches below it never change the result.",
     ),
     _S(
         name="epochs",
@@ -96,7 +114,8 @@ HYPERPARAMETERS: tuple[HyperparameterSpec, ...] = (
         default=32.0,
         minimum=1,
         maximum=512,
-        help="LoRA scaling numerator: updates are scaled by alpha ÷ rank. Follows as 2 × rank unless it is set.",
+        help="LoRA scaling numerator: updates are scaled by alpha ÷ rank. Follows as 2 × rank unless it is set. With "
+        "rslora alpha ÷ √rank, and 8 unless it is set.",
     ),
     _S(
         name="dropout",
@@ -111,6 +130,37 @@ HYPERPARAMETERS: tuple[HyperparameterSpec, ...] = (
         kind="modules",
         default="all-linear",
         help="Layers that get an adapter: all-linear (every linear layer but the output head) or names.",
+    ),
+    _S(
+        name="dpo_beta",
+        kind="float",
+        default=0.1,
+        minimum=0.001,
+        maximum=10,
+        advice_low=0.01,
+        advice_high=0.5,
+        methods=("dpo",),
+        help="DPO: how closely it stays with the untouched model. Lower lets it move further to win the pairs.",
+    ),
+    _S(
+        name="dpo_label_smoothing",
+        kind="float",
+        default=0.0,
+        minimum=0,
+        maximum=0.49,
+        unit="share of pairs",
+        methods=("dpo",),
+        help="DPO: share of the pairs that may be the wrong way round. 0: all are trusted.",
+    ),
+    _S(
+        name="dpo_sft_weight",
+        kind="float",
+        default=0.0,
+        minimum=0,
+        maximum=10,
+        methods=("dpo",),
+        help="DPO: adds so many times the loss per token of the chosen answers, which keeps them likely in themselves "
+        "and not only against the rejected ones. 0: off.",
     ),
     _S(
         name="schedule",
@@ -221,7 +271,7 @@ HYPERPARAMETERS: tuple[HyperparameterSpec, ...] = (
         minimum=1,
         maximum=100,
         unit="checkpoints",
-        help="The last so many checkpoints are kept, and the best one with early stopping.",
+        help="The last so many checkpoints are kept, and the one with the lowest held-out loss.",
     ),
     _S(
         name="early_stopping_patience",
@@ -240,7 +290,8 @@ HYPERPARAMETERS: tuple[HyperparameterSpec, ...] = (
         minimum=0,
         maximum=1000,
         unit="nats per trained token",
-        help="Stop when the mean of the last five losses passes this. 0: twice the loss of guessing evenly.",
+        help="Stop when the mean of the last five losses passes this. 0: twice the loss of guessing evenly; with dpo, "
+        "where the loss is of a pair, five times.",
     ),
     _S(
         name="heldout_fraction",

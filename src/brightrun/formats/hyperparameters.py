@@ -10,6 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from brightrun.formats.hyperparameter_specs import HYPERPARAMETERS, SPECS, HyperparameterSpec, Value, checked
+from brightrun.formats.methods import MethodId
 
 __all__ = [
     "ADJUSTABLE",
@@ -27,6 +28,7 @@ __all__ = [
     "check",
     "checked",
     "minimum_steps_rule",
+    "of_method",
     "parse_set",
     "preset_named",
     "total_steps",
@@ -44,6 +46,7 @@ class HyperparameterError(ValueError):
 class Hyperparameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All hyperparameters of one run. Units, ranges and meaning: `HYPERPARAMETERS`. Defaults: balanced."""
 
+    method: MethodId = "lora"
     learning_rate: float = 2e-4
     batch_size: int = 8
     epochs: int = 3
@@ -51,6 +54,9 @@ class Hyperparameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     alpha: float = 32.0
     dropout: float = 0.0
     target_modules: str | list[str] = "all-linear"
+    dpo_beta: float = 0.1
+    dpo_label_smoothing: float = 0.0
+    dpo_sft_weight: float = 0.0
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     warmup_ratio: float = 0.05
     weight_decay: float = 0.01
@@ -153,9 +159,26 @@ def build(preset: str = "balanced", overrides: Mapping[str, Any] | None = None) 
             problems[name] = [str(error)]
     if problems:
         raise HyperparameterError(problems)
-    if "alpha" not in (overrides or {}) and "rank" in values:
+    given = overrides or {}
+    if "alpha" not in given and "rank" in values:
         values["alpha"] = float(2 * values["rank"])
+    values |= {name: value for name, value in of_method(values).items() if name not in given}
     return Hyperparameters(**values)
+
+
+RSLORA_ALPHA = 8.0
+"""The scale of plain LoRA at rank 16 with alpha 32; rsLoRA's point is that it need not follow the rank."""
+_DPO_RATE = 1 / 20
+
+
+def of_method(values: Mapping[str, Any]) -> dict[str, float]:
+    """What a method wants otherwise than the preset, where the user says nothing."""
+    match values.get("method", "lora"):
+        case "rslora":
+            return {"alpha": RSLORA_ALPHA}
+        case "dpo":
+            return {"learning_rate": float(f"{values.get('learning_rate', 2e-4) * _DPO_RATE:.3g}"), "epochs": 1}
+    return {}
 
 
 def check(values: Hyperparameters) -> None:

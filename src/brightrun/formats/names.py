@@ -64,5 +64,5 @@ def format_id(name: str) -> FormatId | Literal["auto"]:
     return _ALIASES[key]
 
 
-TRAINED_LATER = frozenset({"preference", "kto"})
+TRAINED_LATER = frozenset({"kto"})
 """Formats that are read, validated and converted, and that no trainer of this version learns from."""

@@ -9,6 +9,7 @@ import msgspec
 
 from brightrun.formats import hyperparameters
 from brightrun.formats.hyperparameters import HyperparameterError, Hyperparameters
+from brightrun.formats.methods import MethodId
 
 RUN_FILE = "run.json"
 SCHEMA_VERSION = 1
@@ -74,16 +75,18 @@ class Budgets(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole of run.json.
 
-    method: `lora_sft`, supervised tuning of a LoRA adapter.
+    method: the same as in `hyperparameters`, for whoever reads the file; `lora_sft` is how earlier versions wrote
+      `lora`.
     set_by_user: names of the hyperparameters that the user set; rules_fired: what a rule changed, in words.
     versions: of what prepared the run; what ran it is in `trainer.json`.
-    sample_prompts: how many held-out prompts are answered before and after training. 0: none.
+    sample_prompts: how many held-out prompts are answered before, during and after training. 0: none.
+    sample_questions: questions of your own that are answered instead of held-out prompts.
     """
 
     schema_version: int = SCHEMA_VERSION
     run_id: str
     created_at: str
-    method: Literal["lora_sft"] = "lora_sft"
+    method: MethodId | Literal["lora_sft"] = "lora_sft"
     data: DataFile
     split: Split
     base_model: BaseModelRef
@@ -93,6 +96,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     rules_fired: list[str] = []
     budgets: Budgets = Budgets()
     sample_prompts: int = 3
+    sample_questions: list[str] = []
     allow_hub: bool = False
     versions: dict[str, str] = {}
 
@@ -128,6 +132,11 @@ def read_run(run_dir: Path) -> RunConfig:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RunConfigError(f"{path}: {error}") from error
     _check_paths(config, path)
+    if config.method not in {config.hyperparameters.method, "lora_sft"}:
+        raise RunConfigError(
+            f"{path}: method is {config.method!r} and hyperparameters.method {config.hyperparameters.method!r}; give "
+            "both the same."
+        )
     _check_budgets(config.budgets, path)
     return config
 

@@ -15,8 +15,9 @@ from typing import Any
 
 from brightrun.formats import base_models, hyperparameters
 from brightrun.formats.hyperparameter_rules import adapt
+from brightrun.formats.methods import data_fault
 from brightrun.formats.reader import read_records
-from brightrun.formats.records import Record
+from brightrun.formats.records import Kind, Record
 from brightrun.formats.run import BaseModelRef, Budgets, DataFile, RunConfig, Split, write_run
 from brightrun.formats.split import NearLinks, Stratum, heldout_ids, stratum_of
 
@@ -44,6 +45,7 @@ def prepare_run(
     on_bad_row: str = "fail",
     run_id: str | None = None,
     sample_prompts: int = 3,
+    sample_questions: Iterable[str] = (),
     hash_cache: Path | None = None,
     near_links: FindLinks | None = None,
 ) -> RunConfig:
@@ -52,6 +54,7 @@ def prepare_run(
     dataset: any format of the formats table. Bad rows do not stop the preparation: the trainer names each of them.
     out: must not exist, or be empty. It appears whole or not at all.
     overrides: hyperparameters on top of the preset, as JSON values or strings; `seed` wins over one in there.
+    sample_questions: answered as training goes on, instead of `sample_prompts` held-out ones.
     hash_cache: a file of your own that remembers hashes of large base models between calls.
     near_links: finds, in all records, the conversations that a split must keep together
       (`brightrun.validation.near_links`); without it none are.
@@ -82,13 +85,17 @@ def prepare_run(
         (aside / "data").mkdir()
         file = Path("data") / _safe_name(dataset.name)
         _link_or_copy(dataset, aside / file)
-        split = _split(
+        split, kinds = _split(
             aside / file, data_format, fraction=values.heldout_fraction, seed=values.seed, near_links=near_links
         )
+        faults = [data_fault(values.method, kind) for kind in sorted(kinds)]
+        if faults and all(faults):  # of a mixed file the trainer names each row that does not fit
+            raise hyperparameters.HyperparameterError({"method": [f"it does not fit {dataset.name}: {faults[0]}"]})
         values, fired = adapt(values, preset=preset, train_records=split.train_records, explicit=given)
         config = RunConfig(
             run_id=run_id or uuid.uuid4().hex,
             created_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            method=values.method,
             data=DataFile(
                 file=file.as_posix(),
                 sha256=sha256_of(aside / file),
@@ -111,6 +118,7 @@ def prepare_run(
             rules_fired=fired,
             budgets=budgets or Budgets(),
             sample_prompts=sample_prompts,
+            sample_questions=list(sample_questions),
             allow_hub=allow_hub,
             versions=versions("brightrun", "tokenizers", "msgspec"),
         )
@@ -146,14 +154,18 @@ def versions(*packages: str) -> dict[str, str]:
     return found
 
 
-def _split(path: Path, data_format: str, *, fraction: float, seed: int, near_links: FindLinks | None) -> Split:
-    """The split over all readable records."""
+def _split(
+    path: Path, data_format: str, *, fraction: float, seed: int, near_links: FindLinks | None
+) -> tuple[Split, set[Kind]]:
+    """The split over all readable records, and which kinds of them there are."""
+    kinds: set[Kind] = set()
     strata: dict[str, Stratum] = {}
     counts: dict[str, int] = {}
 
     def counted() -> Iterator[Record]:
         for item in read_records(path, data_format):
             if isinstance(item, Record):
+                kinds.add(item.kind)
                 strata.setdefault(item.conversation_id, stratum_of(item.scaffold))
                 counts[item.conversation_id] = counts.get(item.conversation_id, 0) + 1
                 yield item
@@ -161,7 +173,7 @@ def _split(path: Path, data_format: str, *, fraction: float, seed: int, near_lin
     near = (near_links if near_links and fraction > 0 else _no_links)(counted())
     held = heldout_ids(strata.items(), fraction=fraction, seed=seed, near=near)
     heldout_records = sum(counts[id_] for id_ in held)
-    return Split(
+    split = Split(
         seed=seed,
         fraction=fraction,
         heldout_ids=held,
@@ -169,6 +181,7 @@ def _split(path: Path, data_format: str, *, fraction: float, seed: int, near_lin
         train_records=sum(counts.values()) - heldout_records,
         heldout_records=heldout_records,
     )
+    return split, kinds
 
 
 def _no_links(records: Iterable[Record]) -> NearLinks:

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from brightrun.formats.chat import ChatTokenizer
+from brightrun.formats.chat import ChatTokenizer, EncodedRecord
 from brightrun.formats.chat_errors import ChatError
 from brightrun.formats.errors import FormatError
-from brightrun.formats.fit import fit
+from brightrun.formats.fit import fit, fit_preference
+from brightrun.formats.methods import METHODS, data_fault
 from brightrun.formats.reader import read_records
 from brightrun.formats.records import Record
 from brightrun.formats.run import DataFile, RunConfig
@@ -39,20 +40,62 @@ class Example:
     trained: npt.NDArray[np.bool_]
 
     @property
+    def rows(self) -> "tuple[Example, ...]":
+        """What of it goes through the model."""
+        return (self,)
+
+    @property
     def targets(self) -> int:
         """Trained tokens."""
         return int(self.trained.sum())
 
+    @property
+    def width(self) -> int:
+        """Tokens of its longest row."""
+        return len(self.ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One tokenised preference: the same prompt with the better and with the worse answer, only those trained."""
+
+    chosen: Example
+    rejected: Example
+
+    @property
+    def conversation_id(self) -> str:
+        return self.chosen.conversation_id
+
+    @property
+    def line(self) -> int:
+        return self.chosen.line
+
+    @property
+    def rows(self) -> tuple[Example, ...]:
+        return (self.chosen, self.rejected)
+
+    @property
+    def targets(self) -> int:
+        return self.chosen.targets + self.rejected.targets
+
+    @property
+    def width(self) -> int:
+        return max(self.chosen.width, self.rejected.width)
+
+
+Item = Example | Pair
+
 
 @dataclass
 class TrainingData:
-    """fingerprint: hash over all token ids and masks in order; a resume with another one is refused.
+    """Examples, or with DPO pairs.
 
+    fingerprint: hash over all token ids and masks in order; a resume with another one is refused.
     prompts: a record each of the first held-out conversations, for sample answers.
     """
 
-    train: list[Example] = field(default_factory=list)
-    heldout: list[Example] = field(default_factory=list)
+    train: list[Item] = field(default_factory=list)
+    heldout: list[Item] = field(default_factory=list)
     prompts: list[Record] = field(default_factory=list)
     fingerprint: str = ""
 
@@ -149,17 +192,20 @@ def load(
     held = set(config.split.heldout_ids)
     digest = hashlib.sha256()
     size = max(1, path.stat().st_size)
+    method = config.hyperparameters.method
+    encode = _encode_pair if METHODS[method].data == "preference" else _encode
     try:
-        for record in _records(path, config.data.format, findings):
+        for record in _records(path, config.data.format, method, findings):
             progress(min(1.0, record.byte_offset / size))
-            example = _encode(record, tokenizer, max_length, findings)
-            if example is None:
+            item = encode(record, tokenizer, max_length, findings)
+            if item is None:
                 continue
             is_held = record.conversation_id in held
-            (data.heldout if is_held else data.train).append(example)
+            (data.heldout if is_held else data.train).append(item)
             digest.update(b"held" if is_held else b"train")
-            digest.update(example.ids.tobytes())
-            digest.update(example.trained.tobytes())
+            for row in item.rows:
+                digest.update(row.ids.tobytes())
+                digest.update(row.trained.tobytes())
             wanted = is_held and len(data.prompts) < config.sample_prompts
             if wanted and all(record.conversation_id != known.conversation_id for known in data.prompts):
                 data.prompts.append(record)
@@ -172,20 +218,17 @@ def load(
     return data
 
 
-def _records(path: Path, data_format: str, findings: _Findings) -> Iterator[Record]:
+def _records(path: Path, data_format: str, method: str, findings: _Findings) -> Iterator[Record]:
     for item in read_records(path, data_format):
         if not isinstance(item, Record):
             findings.add(item.severity, item.code, item.line, item.message, path=item.path, suggestion=item.suggestion)
-        elif item.kind != "chat":
-            findings.add(
-                "error", "not_for_this_method", item.line,
-                f"a {item.kind} record; this trainer learns from conversations (supervised tuning)",
-            )  # fmt: skip
+        elif fault := data_fault(method, item.kind):
+            findings.add("error", "not_for_this_method", item.line, fault)
         else:
             yield item
 
 
-def _encode(record: Record, tokenizer: ChatTokenizer, max_length: int, findings: _Findings) -> Example | None:
+def _encode(record: Record, tokenizer: ChatTokenizer, max_length: int, findings: _Findings) -> Item | None:
     where: dict[str, Any] = {"conversation_id": record.conversation_id, "path": record.path}
     if not any(message.trained for message in record.messages):
         findings.add("warning", "nothing_trained", record.line, "no assistant text to learn from; not used", **where)
@@ -195,37 +238,65 @@ def _encode(record: Record, tokenizer: ChatTokenizer, max_length: int, findings:
     except ChatError as error:
         findings.add("error", error.code, record.line, str(error), **where)
         return None
-    encoded = fitted.encoded
-    if fitted.left_out:
+    _report_left_out(record, fitted.left_out, max_length, findings)
+    return _example(record, fitted.encoded, max_length, findings)
+
+
+def _encode_pair(record: Record, tokenizer: ChatTokenizer, max_length: int, findings: _Findings) -> Item | None:
+    try:
+        fitted = fit_preference(tokenizer, record, max_length=max_length)
+    except ChatError as error:
+        where: dict[str, Any] = {"conversation_id": record.conversation_id, "path": record.path}
+        findings.add("error", error.code, record.line, str(error), **where)
+        return None
+    _report_left_out(record, fitted.left_out, max_length, findings)
+    chosen = _example(record, fitted.encoded.chosen, max_length, findings, side="chosen")
+    rejected = _example(record, fitted.encoded.rejected, max_length, findings, side="rejected")
+    return None if chosen is None or rejected is None else Pair(chosen, rejected)
+
+
+def _report_left_out(record: Record, left_out: int, max_length: int, findings: _Findings) -> None:
+    if left_out:
         findings.add(
             "warning",
             "history_shortened",
             record.line,
-            f"the oldest {fitted.left_out} messages left out, so that the answer fits into {max_length} tokens",
-            left_out=fitted.left_out,
-            **where,
+            f"the oldest {left_out} messages left out, so that the answer fits into {max_length} tokens",
+            left_out=left_out,
+            conversation_id=record.conversation_id,
+            path=record.path,
         )
+
+
+def _example(
+    record: Record, encoded: EncodedRecord, max_length: int, findings: _Findings, *, side: str = ""
+) -> Example | None:
+    """The tokens as arrays. side: `chosen` or `rejected`, where the record has two."""
+    where: dict[str, Any] = {"conversation_id": record.conversation_id, "path": record.path}
+    its = f"the {side} answer: " if side else ""
+    if side:
+        where["side"] = side
     ids = np.asarray(encoded.input_ids, dtype=np.int32)
     trained = np.asarray(encoded.labels, dtype=np.int64) != -100
     trained[:1] = False
     if not trained.any():
         findings.add(
             "warning", "all_trained_tokens_cut", record.line,
-            f"its {encoded.trained_total} trained tokens all lie beyond token {max_length}; not used",
+            f"{its}its {encoded.trained_total} trained tokens all lie beyond token {max_length}; not used",
             lost_tokens=encoded.trained_total, **where,
         )  # fmt: skip
         return None
     if encoded.truncated_tokens:
         findings.add(
             "warning", "truncated", record.line,
-            f"{encoded.truncated_tokens} tokens beyond token {max_length} cut off, {encoded.trained_lost} of them "
+            f"{its}{encoded.truncated_tokens} tokens beyond token {max_length} cut off, {encoded.trained_lost} of them "
             "trained",
             lost_tokens=encoded.trained_lost, **where,
         )  # fmt: skip
     elif not encoded.eot_trained:
         findings.add(
             "warning", "end_of_turn_not_trained", record.line,
-            "the chat template ends the last answer without a trained end-of-turn token; the model may not stop",
+            f"{its}the chat template ends the last answer without a trained end-of-turn token; the model may not stop",
             **where,
         )  # fmt: skip
     return Example(record.conversation_id, record.line, ids, trained)

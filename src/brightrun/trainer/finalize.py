@@ -6,14 +6,13 @@ from typing import Any
 
 import torch
 
-from brightrun.formats.chat import ChatTokenizer
 from brightrun.trainer import adapter, checkpoints
 from brightrun.trainer.context import say
 from brightrun.trainer.data import Example
-from brightrun.trainer.evaluation import HeldoutLoss, Sample, evaluating, heldout_loss, sample_answers
 from brightrun.trainer.heartbeat import write_json
 from brightrun.trainer.loop import Loop
 from brightrun.trainer.model import collate, token_losses
+from brightrun.trainer.objectives import HeldoutLoss, evaluating
 from brightrun.trainer.outcomes import ExitCode, TrainerStop
 
 HELDOUT_FILE = "heldout.json"
@@ -21,14 +20,14 @@ RESULT_FILE = "result.json"
 _PROBE_RECORDS = 4
 
 
-def finalize(loop: Loop, tokenizer: ChatTokenizer, base_folder: Path) -> dict[str, Any]:
+def finalize(loop: Loop, base_folder: Path) -> dict[str, Any]:
     """Do all of the finalizing stage; returns the results, which are also the last event."""
     run, state = loop.run, loop.state
     run.stage("finalizing", 0.0, step=state.step)
     selected = _select(loop)
     base, tuned = _measure(loop, selected)
     run.stage("finalizing", 0.3, step=state.step)
-    _answer(loop, tokenizer)
+    loop.sampler.answer("after", selected)
     run.stage("finalizing", 0.6, step=state.step)
     path, sha256 = adapter.save(run.run_dir, loop.model, base_folder)
     _check_reload(loop, path)
@@ -36,11 +35,14 @@ def finalize(loop: Loop, tokenizer: ChatTokenizer, base_folder: Path) -> dict[st
     if base is not None and tuned is not None:
         _write_heldout(loop, base, tuned)
     result = {
+        "method": loop.hp.method,
+        "unit": loop.objective.unit,
         "heldout_loss_base": None if base is None else base.mean,
         "heldout_loss_adapter": None if tuned is None else tuned.mean,
-        "heldout_perplexity_base": None if base is None else math.exp(base.mean),
-        "heldout_perplexity_adapter": None if tuned is None else math.exp(tuned.mean),
-        "heldout_tokens": 0 if base is None else sum(base.tokens),
+        "heldout_perplexity_base": _perplexity(base),
+        "heldout_perplexity_adapter": _perplexity(tuned),
+        **({} if tuned is None else tuned.more),
+        "heldout_tokens": 0 if base is None else sum(item.targets for item in loop.data.heldout),
         "heldout_records": len(loop.data.heldout),
         "heldout_conversations": len({example.conversation_id for example in loop.data.heldout}),
         "train_records": len(loop.data.train),
@@ -52,7 +54,9 @@ def finalize(loop: Loop, tokenizer: ChatTokenizer, base_folder: Path) -> dict[st
         "total_steps": state.total_steps,
         "stopped_early": state.stopped_early,
         "selected_step": selected,
+        "best_step": None if state.best_evaluation is None else state.best_evaluation.step,
         "selected_on_heldout": loop.hp.early_stopping_patience > 0,
+        "startup": loop.start_up.report,
         "seconds": round(run.heartbeat.spent_seconds, 3),
         "adapter_path": adapter.ADAPTER,
         "adapter_sha256": sha256,
@@ -90,10 +94,7 @@ def _measure(loop: Loop, selected: int) -> tuple[HeldoutLoss | None, HeldoutLoss
         return None, None
 
     def measure(*, on: bool) -> HeldoutLoss:
-        return heldout_loss(
-            loop.model, loop.head, loop.data.heldout, loop.numerics,
-            adapter=on, budget=loop.hp.micro_batch_tokens, check_stop=loop.run.check_stop,
-        )  # fmt: skip
+        return loop.objective.heldout(loop.data.heldout, adapter=on, check_stop=loop.run.check_stop)
 
     state = loop.state
     latest = state.evaluations[-1].step if state.evaluations else None
@@ -101,41 +102,26 @@ def _measure(loop: Loop, selected: int) -> tuple[HeldoutLoss | None, HeldoutLoss
     again = measure(on=False)
     base = state.heldout_base or again
     # Only rounding may differ: an out-of-memory retry forms other micro-batches.
-    if not math.isclose(base.mean, again.mean, rel_tol=1e-3 if loop.numerics.precision == "bf16" else 1e-5):
+    before, now = (loss.mean if loss.control is None else loss.control for loss in (base, again))
+    if not math.isclose(before, now, rel_tol=1e-3 if loop.objective.numerics.precision == "bf16" else 1e-5):
         loop.run.warn(
             "base_changed",
-            f"The base model's held-out loss was {base.mean:.6f} before training and is {again.mean:.6f} now with the "
+            f"The base model's held-out loss was {before:.6f} before training and is {now:.6f} now with the "
             "adapter off: something but the adapter has changed. Do not trust this run.",
         )
-    say(f"held-out loss per trained token: base {base.mean:.4f}, adapter {tuned.mean:.4f}")
+    say(f"held-out loss in {loop.objective.unit}: base {base.mean:.4f}, adapter {tuned.mean:.4f}")
     return base, tuned
 
 
-def _answer(loop: Loop, tokenizer: ChatTokenizer) -> None:
-    answers: dict[str, list[Sample]] = {}
-    for when in ("before", "after"):
-        answers[when], problems = sample_answers(
-            loop.model, tokenizer, loop.data.prompts, loop.numerics,
-            adapter=when == "after", check_stop=loop.run.check_stop,
-        )  # fmt: skip
-    for problem in problems:
-        loop.run.warn("no_sample", problem)
-    for when, samples in answers.items():
-        for sample in samples:
-            loop.run.events.emit(
-                "sample",
-                when=when,
-                conversation_id=sample.conversation_id,
-                prompt=sample.prompt,
-                expected=sample.expected,
-                answer=sample.answer,
-                cut=sample.cut,
-            )
+def _perplexity(loss: HeldoutLoss | None) -> float | None:
+    """exp(loss); None where the loss is not one of tokens."""
+    return None if loss is None or loss.margins else math.exp(loss.mean)
 
 
 def _check_reload(loop: Loop, path: Path) -> None:
     """Load the stored adapter beside the trained one: same tensors, same losses, and not those of the base."""
-    probe = (loop.data.heldout or loop.data.train)[:_PROBE_RECORDS]
+    items = (loop.data.heldout or loop.data.train)[:_PROBE_RECORDS]
+    probe = [row for item in items for row in item.rows]
     trained = _losses(loop, probe)
     loaded = loop.model.load_adapter(str(path), adapter_name="reloaded", is_trainable=False)
     try:
@@ -149,8 +135,7 @@ def _check_reload(loop: Loop, path: Path) -> None:
         loop.model.delete_adapter("reloaded")
     if not torch.equal(trained, reloaded):
         raise _unloadable(f"it gives other losses (largest difference {(trained - reloaded).abs().max():.2e})")
-    with evaluating(loop.model, adapter=False):
-        untouched = token_losses(loop.model, loop.head, collate(probe, loop.numerics), loop.numerics)
+    untouched = _losses(loop, probe, on=False)
     if torch.equal(trained, untouched):
         loop.run.warn(
             "adapter_changes_nothing",
@@ -159,9 +144,11 @@ def _check_reload(loop: Loop, path: Path) -> None:
         )
 
 
-def _losses(loop: Loop, probe: list[Example]) -> torch.Tensor:
-    with evaluating(loop.model, adapter=True):
-        return token_losses(loop.model, loop.head, collate(probe, loop.numerics), loop.numerics)
+def _losses(loop: Loop, probe: list[Example], *, on: bool = True) -> torch.Tensor:
+    """Of each trained token, record by record, so that no pass is larger than one in training."""
+    head, numerics = loop.objective.head, loop.objective.numerics
+    with evaluating(loop.model, adapter=on):
+        return torch.cat([token_losses(loop.model, head, collate([row], numerics), numerics) for row in probe])
 
 
 def _unloadable(what: str) -> TrainerStop:
@@ -172,16 +159,17 @@ def _unloadable(what: str) -> TrainerStop:
 
 def _write_heldout(loop: Loop, base: HeldoutLoss, tuned: HeldoutLoss) -> None:
     """Losses record by record, for the paired bootstrap of the evaluation."""
-    rows = [
-        {
-            "conversation_id": example.conversation_id,
-            "line": example.line,
-            "tokens": tokens,
-            "loss_sum_base": loss_base,
-            "loss_sum_adapter": loss_tuned,
+    rows = []
+    for place, item in enumerate(loop.data.heldout):
+        row: dict[str, Any] = {
+            "conversation_id": item.conversation_id,
+            "line": item.line,
+            "tokens": item.targets,
+            "loss_sum_base": base.loss_sums[place],
+            "loss_sum_adapter": tuned.loss_sums[place],
         }
-        for example, tokens, loss_base, loss_tuned in zip(
-            loop.data.heldout, base.tokens, base.loss_sums, tuned.loss_sums, strict=True
-        )
-    ]
-    write_json(loop.run.run_dir / HELDOUT_FILE, {"unit": "nats, summed over trained tokens", "records": rows})
+        if tuned.margins:
+            row |= {"pairs": 1, "reward_margin": tuned.margins[place]}
+        rows.append(row)
+    unit = "nats, of a pair" if tuned.margins else "nats, summed over trained tokens"
+    write_json(loop.run.run_dir / HELDOUT_FILE, {"unit": unit, "records": rows})

@@ -4,17 +4,18 @@ import math
 import time
 from dataclasses import dataclass
 
-import psutil
 import torch
 from peft import PeftModel
 
 from brightrun.trainer import checkpoints
-from brightrun.trainer.batches import Order, micro_batches
+from brightrun.trainer.batches import Order
 from brightrun.trainer.context import RunContext, StopAsked, say
 from brightrun.trainer.data import TrainingData
-from brightrun.trainer.evaluation import heldout_loss
-from brightrun.trainer.model import Numerics, TrainedHead, collate, token_losses
+from brightrun.trainer.hardware import Hardware
+from brightrun.trainer.objectives import Objective, StepResult
 from brightrun.trainer.outcomes import ExitCode, TrainerStop
+from brightrun.trainer.samples import Sampler
+from brightrun.trainer.startup import StartUp
 from brightrun.trainer.state import Evaluation, State, StepLoss, write_checkpoint
 
 
@@ -42,9 +43,10 @@ class Loop:
     data: TrainingData
     order: Order
     model: PeftModel
-    head: TrainedHead
+    objective: Objective
     optimizer: torch.optim.Optimizer
-    numerics: Numerics
+    sampler: Sampler
+    start_up: StartUp
     state: State
     saved_step: int = 0
     longest_step_s: float = 0.0
@@ -54,9 +56,9 @@ class Loop:
         self.hp = self.run.config.hyperparameters
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.eval_every = self.hp.eval_every_steps or self.order.steps_per_epoch
-        self.process = psutil.Process()
-        records = [*self.data.train, *self.data.heldout]
-        self.run.heartbeat.longest_record_tokens = max(len(example.ids) for example in records)
+        self.hardware = Hardware(self.objective.numerics.device)
+        items = [*self.data.train, *self.data.heldout]
+        self.run.heartbeat.longest_record_tokens = max(item.width * len(item.rows) for item in items)
 
     def train(self) -> None:
         """Go on until all steps are done, or early stopping says enough.
@@ -67,6 +69,8 @@ class Loop:
         try:
             while True:
                 self.run.check_stop()
+                if self._samples_due():
+                    self._sample()
                 if self._evaluation_due():
                     self._evaluate()
                 if self._checkpoint_due():
@@ -83,6 +87,8 @@ class Loop:
             if stop.exit_code is ExitCode.BUDGET:
                 self._save_unsaved()
             raise
+        finally:
+            self.hardware.close()
 
     # --- one optimiser step -----------------------------------------------------------------------------------
 
@@ -95,58 +101,57 @@ class Loop:
         )  # fmt: skip
         for settings in self.optimizer.param_groups:
             settings["lr"] = rate
-        examples = [self.data.train[index] for index in self.order.step(state.step)]
-        trained = sum(example.targets for example in examples)
-        total = 0.0
+        items = [self.data.train[index] for index in self.order.step(state.step)]
         self.optimizer.zero_grad(set_to_none=True)
-        for group in micro_batches([len(e.ids) for e in examples], budget=hp.micro_batch_tokens):
-            batch = collate([examples[index] for index in group], self.numerics)
-            self.run.heartbeat.saw_pass(batch.ids.numel())
-            loss_sum = token_losses(self.model, self.head, batch, self.numerics).sum()
-            (loss_sum / trained).backward()  # type: ignore[no-untyped-call]
-            total += float(loss_sum.detach())
+        result = self.objective.step(items, saw_pass=self.run.heartbeat.saw_pass)
         norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, hp.max_grad_norm or math.inf))
-        self._refuse_divergence(total / trained, norm)
+        self._refuse_divergence(result.loss, norm)
         self.optimizer.step()
 
         state.step += 1
         state.epoch, state.step_in_epoch = divmod(state.step, self.order.steps_per_epoch)
         state.learning_rate = rate
-        state.trained_tokens_total += trained
-        state.record(StepLoss(total, trained))
+        state.trained_tokens_total += result.trained_tokens
+        state.record(StepLoss(result.loss_sum, result.weight))
         seconds = time.perf_counter() - started
         self.longest_step_s = max(self.longest_step_s, seconds)
-        self._report(total / trained, rate, norm, trained, sum(len(e.ids) for e in examples) / seconds)
+        self._report(result, rate, norm, result.tokens / seconds)
 
-    def _report(self, loss: float, rate: float, norm: float, trained: int, tokens_per_s: float) -> None:
+    def _report(self, result: StepResult, rate: float, norm: float, tokens_per_s: float) -> None:
         state = self.state
         metric = {
             "step": state.step,
             "total_steps": state.total_steps,
             "epoch": round(state.step / self.order.steps_per_epoch, 4),
-            "loss": loss,
+            "loss": result.loss,
             "learning_rate": rate,
             "grad_norm": norm,
-            "trained_tokens": trained,
+            **result.more,
+            "trained_tokens": result.trained_tokens,
             "trained_tokens_total": state.trained_tokens_total,
             "tokens_per_s": round(tokens_per_s, 1),
-            "rss_bytes": self.process.memory_info().rss,
+            **self.hardware.sample(),
         }
-        if self.numerics.device.type == "cuda":
-            metric["gpu_bytes"] = torch.cuda.max_memory_allocated()
         state.last_metric = metric
         self.run.events.emit("metric", **metric)
         self.run.heartbeat.progress("training", state.step)
+        more = {}
+        if "first_step" not in self.start_up.parts:
+            self.start_up.reached("first_step")
+            more["startup"] = self.start_up.report
+            say("first step " + self.start_up.words)
         percent = 100 * state.step // state.total_steps
-        if percent != self._percent:
+        if percent != self._percent or more:
             self._percent = percent
-            self.run.stage("training", state.step / state.total_steps, step=state.step, total_steps=state.total_steps)
+            self.run.stage(
+                "training", state.step / state.total_steps, step=state.step, total_steps=state.total_steps, **more
+            )
             if percent % 10 == 0:
-                say(f"step {state.step}/{state.total_steps}  loss {loss:.4f}  {tokens_per_s:,.0f} tokens/s")
+                say(f"step {state.step}/{state.total_steps}  loss {result.loss:.4f}  {tokens_per_s:,.0f} tokens/s")
 
     def _refuse_divergence(self, loss: float, norm: float) -> None:
         """Before the weights are touched: a step that is not finite would spoil them for good."""
-        limit = self.hp.divergence_loss or 2 * math.log(self.model.config.vocab_size)
+        limit = self.hp.divergence_loss or self.objective.divergence_limit
         last = [*(item.loss_sum / item.tokens for item in self.state.recent[-4:]), loss]
         if not (math.isfinite(loss) and math.isfinite(norm)):
             what = f"loss {loss}, gradient norm {norm}"
@@ -175,19 +180,19 @@ class Loop:
     def _evaluate(self) -> None:
         state = self.state
         self.run.heartbeat.progress("training", state.step)
-        result = heldout_loss(
-            self.model, self.head, self.data.heldout, self.numerics,
-            adapter=state.step > 0, budget=self.hp.micro_batch_tokens, check_stop=self.run.check_stop,
+        result = self.objective.heldout(
+            self.data.heldout, adapter=state.step > 0, check_stop=self.run.check_stop,
             saw_pass=self.run.heartbeat.saw_pass,
         )  # fmt: skip
         if state.step == 0:
             state.heldout_base = result
             self.run.stage("training", 0.0, step=0, total_steps=state.total_steps, heldout_loss=result.mean)
             say(f"held-out loss of the base model {result.mean:.4f}")
+            self.start_up.reached("baseline")
             return
         state.heldout_latest = result
         state.evaluations.append(Evaluation(state.step, result.mean))
-        self.run.events.emit("metric", **(state.last_metric | {"heldout_loss": result.mean}))
+        self.run.events.emit("metric", **(state.last_metric | {"heldout_loss": result.mean} | result.more))
         say(f"step {state.step}/{state.total_steps}  held-out loss {result.mean:.4f}")
         self._consider_early_stop(result.mean)
 
@@ -208,6 +213,22 @@ class Loop:
                 best_step=best.step,
             )
 
+    # --- sample answers -----------------------------------------------------------------------------------------
+
+    def _samples_due(self) -> bool:
+        """At the start and at every evaluation point but the last, where the delivered adapter answers."""
+        state = self.state
+        if state.step == 0:
+            return state.sampled_step < 0
+        ending = state.step == state.total_steps or state.stopped_early
+        return not ending and state.step != state.sampled_step and state.step % self.eval_every == 0
+
+    def _sample(self) -> None:
+        state = self.state
+        self.run.heartbeat.progress("training", state.step)
+        self.sampler.answer("during" if state.step else "before", state.step)
+        state.sampled_step = state.step
+
     # --- checkpoints ------------------------------------------------------------------------------------------
 
     def _checkpoint_due(self) -> bool:
@@ -218,8 +239,8 @@ class Loop:
         return ending or state.step % self.hp.checkpoint_every_steps == 0 or self._best_step() == state.step
 
     def _best_step(self) -> int | None:
-        """The step to deliver with early stopping; None without it."""
-        best = self.state.best_evaluation if self.hp.early_stopping_patience else None
+        """The step with the lowest held-out loss so far; None before the first evaluation."""
+        best = self.state.best_evaluation
         return None if best is None else best.step
 
     def _save_unsaved(self) -> None:
@@ -244,6 +265,7 @@ class Loop:
             step=state.step,
             path=path.relative_to(self.run.run_dir).as_posix(),
             heldout_loss=latest.loss if latest is not None and latest.step == state.step else None,
+            best=best == state.step,
             kept=checkpoints.kept(self.run.run_dir, keep=self.hp.keep_checkpoints, protect=protect),
         )
         self.run.events.sync()

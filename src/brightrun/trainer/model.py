@@ -1,6 +1,7 @@
-"""The base model with a LoRA adapter in it, and the loss over trained positions only."""
+"""The base model with an adapter in it, and the loss over trained positions only."""
 
 import contextlib
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 
 from brightrun.formats.hyperparameters import Hyperparameters
 from brightrun.formats.run import BaseModelRef
+from brightrun.trainer import quantization
 from brightrun.trainer.data import Example
 from brightrun.trainer.outcomes import bad_configuration
 
@@ -90,19 +92,25 @@ def embedding_rows(model: Any) -> int:
 
 
 def load_base(
-    ref: BaseModelRef, folder: Path, *, device: torch.device, precision: str, seed: int
+    ref: BaseModelRef, folder: Path, *, device: torch.device, precision: str, seed: int, four_bit: bool = False
 ) -> transformers.PreTrainedModel:
     """The untouched base model, frozen, on `device`. Code from the model's folder is never run.
 
+    four_bit: its linear layers (but the output head) in NF4; check `quantization.require` before.
     Raises TrainerStop (64) when the weights are incomplete, pickled without leave, or not a causal language model's.
     """
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    more = quantization.nf4(dtype, device) if four_bit else {}
     model: transformers.PreTrainedModel
     try:
         if ref.kind == "builtin" and ref.name == "tiny-random":  # a configuration only
             model = _from_seed(folder, dtype, seed)
+            if four_bit:  # weights are put into 4 bits as they are read from a file
+                with tempfile.TemporaryDirectory() as made:
+                    model.save_pretrained(made)
+                    model = _from_weights(ref, Path(made), dtype, **more)
         else:
-            model = _from_weights(ref, folder, dtype)
+            model = _from_weights(ref, folder, dtype, **more)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise bad_configuration(
             f"Cannot load the base model {ref.name} from {folder}: {error}",
@@ -110,7 +118,8 @@ def load_base(
             advice="It must be a model that transformers' AutoModelForCausalLM loads without code of its own.",
         ) from error
     model.requires_grad_(False)
-    model.to(device)  # type: ignore[arg-type]
+    if not four_bit:  # those are on their device already, and do not move
+        model.to(device)  # type: ignore[arg-type]
     return model
 
 
@@ -121,7 +130,7 @@ def _from_seed(folder: Path, dtype: torch.dtype, seed: int) -> Any:
     return auto.from_config(transformers.AutoConfig.from_pretrained(folder, local_files_only=True), dtype=dtype)
 
 
-def _from_weights(ref: BaseModelRef, folder: Path, dtype: torch.dtype) -> Any:
+def _from_weights(ref: BaseModelRef, folder: Path, dtype: torch.dtype, **more: Any) -> Any:
     auto: Any = transformers.AutoModelForCausalLM
     model, info = auto.from_pretrained(
         folder,
@@ -130,6 +139,7 @@ def _from_weights(ref: BaseModelRef, folder: Path, dtype: torch.dtype) -> Any:
         trust_remote_code=False,
         use_safetensors=None if ref.allow_pickle else True,
         output_loading_info=True,
+        **more,
     )
     # transformers fills missing weights with random numbers and only logs it.
     lacking = sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]]))
@@ -144,13 +154,15 @@ def _from_weights(ref: BaseModelRef, folder: Path, dtype: torch.dtype) -> Any:
 
 
 def add_adapter(model: Any, hp: Hyperparameters, *, name: str) -> PeftModel:
-    """A fresh LoRA adapter on `model`, its first values from the seed. fp32, whatever the base is in."""
+    """A fresh adapter on `model`, its first values from the seed. fp32, whatever the base is in."""
     torch.manual_seed(hp.seed)
     config = LoraConfig(
         r=hp.rank,
         lora_alpha=int(hp.alpha) if hp.alpha == int(hp.alpha) else hp.alpha,  # type: ignore[arg-type]
         lora_dropout=hp.dropout,
         target_modules=hp.target_modules,
+        use_rslora=hp.method == "rslora",
+        use_dora=hp.method == "dora",
         bias="none",
         task_type="CAUSAL_LM",
     )

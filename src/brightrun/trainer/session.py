@@ -11,7 +11,7 @@ import msgspec
 
 from brightrun.formats.chat import ChatTokenizer
 from brightrun.formats.chat_errors import ChatError
-from brightrun.formats.hyperparameters import ADJUSTABLE, advice, total_steps
+from brightrun.formats.hyperparameters import ADJUSTABLE, Hyperparameters, advice, total_steps
 from brightrun.formats.run import RunConfig
 from brightrun.formats.run_directory import versions
 from brightrun.trainer import base_folder, checkpoints, data
@@ -19,6 +19,7 @@ from brightrun.trainer.batches import Order
 from brightrun.trainer.context import RunContext, say
 from brightrun.trainer.heartbeat import TRAINER_FILE, write_json
 from brightrun.trainer.outcomes import bad_configuration
+from brightrun.trainer.startup import StartUp
 
 # Beside what may be adjusted: what counts only while a run is prepared.
 _FREE = ADJUSTABLE | {"min_steps", "heldout_fraction"}
@@ -28,6 +29,8 @@ def run(context: RunContext) -> dict[str, Any]:
     """Run or resume; returns the results. Raises TrainerStop, StopAsked, or whatever went wrong."""
     config, hp = context.config, context.config.hyperparameters
     context.check_budget()
+    start_up = StartUp()
+    start_up.reached("interpreter")
 
     # --- preprocessing: no torch yet, so bad data is told within a second ---------------------------------------
     context.stage("preprocessing", 0.0)
@@ -47,6 +50,7 @@ def run(context: RunContext) -> dict[str, Any]:
         "preprocessing", 1.0, train_records=len(dataset.train), heldout_records=len(dataset.heldout),
         trained_tokens=sum(example.targets for example in dataset.train),
     )  # fmt: skip
+    start_up.reached("data")
     say(f"{len(dataset.train)} training and {len(dataset.heldout)} held-out records")
 
     # --- model loading ------------------------------------------------------------------------------------------
@@ -57,11 +61,18 @@ def run(context: RunContext) -> dict[str, Any]:
     import torch
 
     from brightrun.trainer import model as models
+    from brightrun.trainer import quantization
     from brightrun.trainer.loop import Loop
+    from brightrun.trainer.objectives import Supervised
+    from brightrun.trainer.preference import Preference
+    from brightrun.trainer.samples import Sampler, prompts_of
     from brightrun.trainer.state import State, read_state, restore
 
+    start_up.reached("imports")
     context.stage("model_loading", 0.4)
     context.check_stop()
+    if hp.method == "qlora":
+        quantization.require()
     torch.use_deterministic_algorithms(True, warn_only=True)
     # With it every new tensor would be filled first, against bugs that read memory nobody wrote.
     setattr(torch.utils.deterministic, "fill_uninitialized_memory", False)  # noqa: B010
@@ -70,7 +81,10 @@ def run(context: RunContext) -> dict[str, Any]:
     numerics = models.Numerics(
         device, models.choose_precision(hp.precision, device, facts.hidden_size or 0), tokenizer.pad_id
     )
-    base = models.load_base(config.base_model, folder, device=device, precision=numerics.precision, seed=hp.seed)
+    base = models.load_base(
+        config.base_model, folder, device=device, precision=numerics.precision, seed=hp.seed,
+        four_bit=hp.method == "qlora",
+    )  # fmt: skip
     _check_vocabulary(dataset, models.embedding_rows(base))
     model = models.add_adapter(base, hp, name=config.base_model.folder or config.base_model.name)
     head = models.TrainedHead(base)
@@ -104,12 +118,18 @@ def run(context: RunContext) -> dict[str, Any]:
         trainable_parameters=sum(parameter.numel() for parameter in parameters),
     )  # fmt: skip
 
+    start_up.reached("model")
+
     # --- training and finalizing --------------------------------------------------------------------------------
-    loop = Loop(context, dataset, order, model, head, optimizer, numerics, state, saved_step=state.step)
+    objective = (Preference if hp.method == "dpo" else Supervised)(model, head, numerics, hp)
+    sampler = Sampler(context, model, tokenizer, numerics, prompts_of(config.sample_questions, dataset.prompts))
+    loop = Loop(
+        context, dataset, order, model, objective, optimizer, sampler, start_up, state, saved_step=state.step
+    )  # fmt: skip
     loop.train()
     from brightrun.trainer.finalize import finalize
 
-    return finalize(loop, tokenizer, folder)
+    return finalize(loop, folder)
 
 
 def _max_length(context: RunContext, limit: int | None) -> int:
@@ -138,7 +158,7 @@ def _progress(context: RunContext) -> Any:
 
 
 def _check_vocabulary(dataset: data.TrainingData, rows: int) -> None:
-    largest = max(int(example.ids.max()) for example in [*dataset.train, *dataset.heldout])
+    largest = max(int(row.ids.max()) for item in [*dataset.train, *dataset.heldout] for row in item.rows)
     if largest >= rows:
         raise bad_configuration(
             f"The tokenizer makes token {largest}, and the base model knows only {rows}: they do not belong together.",
@@ -163,7 +183,10 @@ def _fingerprint(config: RunConfig, tokens: str, precision: str, device: str, ba
 
 
 def _check_same_run(earlier: dict[str, Any], current: dict[str, Any]) -> None:
-    changed = sorted(key for key in earlier.keys() | current.keys() if earlier.get(key) != current.get(key))
+    # A hyperparameter that was not there yet when the checkpoint was written had what is its default now.
+    earlier = msgspec.to_builtins(Hyperparameters()) | earlier
+    names = (earlier.keys() | current.keys()) - _FREE
+    changed = sorted(name for name in names if earlier.get(name) != current.get(name))
     if changed:
         raise bad_configuration(
             f"Since the last checkpoint these have changed: {', '.join(changed)}. Going on would mix two runs.",

@@ -11,7 +11,7 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
 from brightrun.trainer import adapter
-from brightrun.trainer.evaluation import HeldoutLoss
+from brightrun.trainer.objectives import HeldoutLoss
 
 STATE_FILE = "state.json"
 OPTIMIZER_FILE = "optimizer.safetensors"
@@ -19,14 +19,14 @@ RANDOM_FILE = "random.safetensors"
 
 
 class StepLoss(msgspec.Struct, array_like=True):
-    """Sum over the trained tokens of one optimiser step, in nats, and their number."""
+    """Sum over the trained tokens (with DPO the pairs) of one optimiser step, in nats, and their number."""
 
     loss_sum: float
     tokens: int
 
 
 class Evaluation(msgspec.Struct):
-    """Held-out loss per trained token after `step` steps."""
+    """Held-out loss per trained token (with DPO per pair) after `step` steps."""
 
     step: int
     loss: float
@@ -38,7 +38,7 @@ class State(msgspec.Struct, kw_only=True):
     step: optimiser steps done; with the seed it is the position in the data too (`epoch`, `step_in_epoch` repeat it
       for people). fingerprint: of what must not change between attempts. first, recent: losses of the first and the
       latest steps, `window` each. threads: of torch on the CPU. evaluations: all of them. best: index into them;
-      patience_used: evaluations since.
+      patience_used: evaluations since. sampled_step: when sample answers were given last; −1: never.
     """
 
     run_id: str
@@ -59,6 +59,7 @@ class State(msgspec.Struct, kw_only=True):
     heldout_base: HeldoutLoss | None = None
     heldout_latest: HeldoutLoss | None = None
     last_metric: dict[str, Any] = {}
+    sampled_step: int = -1
     spent_seconds: float = 0.0
     learning_rate: float = 0.0
     random_python: list[Any] = []

@@ -1,6 +1,7 @@
 """From what a person asks for to what will run: preset, hyperparameters, device, base model; each checked and named."""
 
 import asyncio
+import importlib.util
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,10 @@ from brightrun.formats import base_models, hyperparameters
 from brightrun.formats.base_models import ModelFacts, UnsafeModelError
 from brightrun.formats.hyperparameter_rules import adapt
 from brightrun.formats.hyperparameters import HyperparameterError, Hyperparameters
+from brightrun.formats.methods import METHODS, data_fault
 from brightrun.settings import Settings
 from brightrun.training.catalogue import GpuEntry, load_catalogue
+from brightrun.training.executors.devices import local_gpus
 from brightrun.training.schemas import GpuConfigIn
 
 DEFAULT_BASE_MODEL = "tiny"
@@ -114,6 +117,36 @@ async def check_base_model(settings: Settings, name: str) -> None:
         await asyncio.to_thread(look)
     except (base_models.ModelFolderError, OSError) as error:
         raise InvalidInputError(str(error), code="validation_error", details={"base_model": [str(error)]}) from error
+
+
+def require_method(configuration: Configuration, *, dataset_name: str, dataset_format: str) -> None:
+    """Raises InvalidInputError with the reason when the method cannot learn from this data, or not on this device."""
+    method, gpu = configuration.values.method, configuration.gpu
+    fault = data_fault(method, "preference" if dataset_format == "preference" else "chat")
+    if fault is not None:
+        reason = f"The dataset {dataset_name!r} does not fit the method: {fault}"
+    elif (lacking := method_unavailable(method, gpu)) is not None:
+        reason = lacking
+    else:
+        return
+    raise InvalidInputError(reason, code="validation_error", details={"hyperparameters.method": [reason]})
+
+
+def method_unavailable(method: str, gpu: GpuEntry) -> str | None:
+    """Why a method cannot run on this device, as a sentence; None when it can, as far as can be seen from here."""
+    if not METHODS[method].needs_cuda:
+        return None
+    title = METHODS[method].title
+    if gpu.kind != "cuda":
+        return (
+            f"{title} keeps the base model in 4 bits, which needs an NVIDIA GPU; {gpu.title} is none. Choose a GPU, or "
+            "the method lora"
+        )
+    if gpu.executor == "local" and local_gpus() and importlib.util.find_spec("bitsandbytes") is None:
+        return f"{title} needs the package bitsandbytes, which is not installed here: pip install 'brightrun[gpu]'"
+    if gpu.executor == "local" and not local_gpus():
+        return f"{title} needs an NVIDIA GPU, and this machine has none that answers. Choose the method lora"
+    return None
 
 
 def require_available(gpu: GpuEntry) -> None:

@@ -6,9 +6,10 @@ import msgspec
 
 from brightrun.formats import base_models, hyperparameters
 from brightrun.formats.base_models import BaseModel, ModelFolderError
+from brightrun.formats.methods import METHODS
 from brightrun.settings import Settings
 from brightrun.training.catalogue import load_catalogue
-from brightrun.training.configuration import DEFAULT_BASE_MODEL, inspect_base_model
+from brightrun.training.configuration import DEFAULT_BASE_MODEL, inspect_base_model, method_unavailable
 from brightrun.training.executors.devices import local_gpus
 
 _EXPLANATIONS = {
@@ -40,6 +41,17 @@ def training_options(settings: Settings) -> dict[str, Any]:
         "preset_aliases": hyperparameters.PRESET_ALIASES,
         "hyperparameters": [
             {**msgspec.to_builtins(spec), "range": spec.range_text} for spec in hyperparameters.HYPERPARAMETERS
+        ],
+        "methods": [
+            {
+                **msgspec.to_builtins(method),
+                "unavailable": {
+                    entry.id: reason
+                    for entry in catalogue.entries.values()
+                    if (reason := method_unavailable(method.id, entry)) is not None
+                },
+            }
+            for method in METHODS.values()
         ],
         "default_gpu": default_gpu.id,
         "gpus": [

@@ -31,6 +31,7 @@ from brightrun.training.configuration import (
     check_base_model,
     configure,
     require_available,
+    require_method,
 )
 from brightrun.training.schemas import JobCreate
 from brightrun.training.tables import ACTIVE, WAITING, JobPriority, JobStatus, TrainingJob
@@ -83,6 +84,7 @@ async def create(
     dataset = await datasets.get_for_update(session, body.dataset_id)
     _require_ready(dataset)
     assert dataset.sha256 is not None
+    assert dataset.format is not None
     overrides = dict(body.hyperparameters)
     if body.seed is not None:
         overrides["seed"] = body.seed
@@ -92,6 +94,7 @@ async def create(
         settings, preset_id=body.preset_id, overrides=overrides, gpu_config=body.gpu_config, pairs=subject.records
     )
     require_available(configuration.gpu)
+    require_method(configuration, dataset_name=dataset.name, dataset_format=dataset.format)
     await check_base_model(settings, base_model)
     scheduling.require_may_set(principal, JobPriority.NORMAL, body.priority)
     values, gpu, count = configuration.values, configuration.gpu, configuration.gpu_count

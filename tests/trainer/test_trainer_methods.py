@@ -1,0 +1,195 @@
+"""Every method runs, stops, goes on and delivers in the same way; what differs is what it learns from and how."""
+
+import json
+import math
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from trainer_runs import TOPICS, Run
+
+METHODS = ["lora", "rslora", "dora", "dpo"]
+
+
+@pytest.fixture(scope="session")
+def preferences(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty pairs: a kind answer, and a rude one."""
+    rng = random.Random(0)
+    path = tmp_path_factory.mktemp("preferences") / "pairs.jsonl"
+    with path.open("w") as stream:
+        for number in range(20):
+            topic = rng.choice(TOPICS)
+            pair = {
+                "prompt": f"I worry about {topic}, number {number}. What comes first?",
+                "chosen": f"It makes sense that {topic} feels heavy. " * rng.randint(1, 3),
+                "rejected": f"No idea about {topic}. Ask somebody else. " * rng.randint(1, 2),
+            }
+            stream.write(json.dumps(pair) + "\n")
+    return path
+
+
+@pytest.fixture
+def run_of(make_run: Callable[..., Run], preferences: Path) -> Callable[..., Run]:
+    """A run by this method, on the data that it learns from."""
+
+    def make(name: str, method: str, **overrides: Any) -> Run:
+        data = preferences if method == "dpo" else None
+        return make_run(name, data, **({"method": method, "epochs": 2, "dropout": 0.1} | overrides))
+
+    return make
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_run_that_was_paused_ends_with_the_same_bytes(
+    method: str,
+    run_of: Callable[..., Run],
+    train_here: Callable[[Run], int],
+    ask_at_step: Callable[[Run, int, str], None],
+) -> None:
+    whole, cut = run_of("whole", method), run_of("cut", method)
+    assert train_here(whole) == 0
+    ask_at_step(cut, 3, "pause")
+    assert train_here(cut) == 75
+    assert train_here(cut) == 0
+    assert cut.adapter == whole.adapter
+    assert whole.of("done")[0]["method"] == whole.config.method == method
+
+
+def test_a_dpo_run_that_is_killed_ends_with_the_same_bytes(
+    run_of: Callable[..., Run], train_here: Callable[[Run], int]
+) -> None:
+    whole, killed = run_of("whole", "dpo", epochs=5), run_of("killed", "dpo", epochs=5)
+    process = killed.start()
+    killed.until_step(process, 7)
+    process.kill()
+    assert killed.wait(process) == -9
+    assert train_here(whole) == train_here(killed) == 0
+    assert killed.adapter == whole.adapter
+    assert {event["resumed_from_step"] for event in killed.of("stage") if "resumed_from_step" in event} >= {0, 5}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_less_memory_at_once_changes_the_losses_by_rounding_only(
+    method: str, run_of: Callable[..., Run], train_here: Callable[[Run], int]
+) -> None:
+    plain = run_of("plain", method, dropout=0.0)
+    frugal = run_of("frugal", method, dropout=0.0, micro_batch_tokens=64, activation_checkpointing=True)
+    assert train_here(plain) == train_here(frugal) == 0
+    losses = [[event["loss"] for event in run.of("metric")] for run in (plain, frugal)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("method", "scale"), [("lora", 2.0), ("rslora", 4.0), ("dora", 2.0), ("dpo", 2.0)], ids=METHODS
+)
+def test_the_adapter_is_standard_peft_and_gives_the_losses_that_the_trainer_measured(
+    method: str, scale: float, run_of: Callable[..., Run], train_here: Callable[[Run], int]
+) -> None:
+    import torch
+    import transformers
+    from peft import PeftModel
+
+    from brightrun.formats.base_models import BUILTIN
+    from brightrun.formats.chat import IGNORED, ChatTokenizer
+    from brightrun.formats.reader import read_records
+    from brightrun.formats.records import Record
+
+    run = run_of("run", method)
+    assert train_here(run) == 0
+    torch.manual_seed(7)  # tiny-random: the base weights are those of the run's seed
+    config = transformers.AutoConfig.from_pretrained(BUILTIN["tiny-random"])
+    base = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model = PeftModel.from_pretrained(base, run.path / "adapter").eval()
+    scalings = [getattr(module, "scaling", None) for module in model.modules()]
+    assert {found["default"] for found in scalings if isinstance(found, dict)} == {scale}
+    assert any("magnitude" in name for name, _ in model.named_parameters()) == (method == "dora")
+
+    tokenizer = ChatTokenizer.from_folder(run.path / "adapter")
+
+    def log_probability(encoded: Any) -> float:
+        """Of the trained tokens, one record alone, as the textbook has it."""
+        ids, labels = torch.tensor([list(encoded.input_ids)]), torch.tensor(list(encoded.labels))
+        with torch.no_grad():
+            logits = model(input_ids=ids).logits[0]
+        chosen = torch.log_softmax(logits[:-1], -1).gather(1, ids[0, 1:, None])[:, 0]
+        return float(chosen[labels[1:] != IGNORED].sum())
+
+    records = {r.line: r for r in read_records(run.path / run.config.data.file) if isinstance(r, Record)}
+    told = json.loads((run.path / "heldout.json").read_text())["records"]
+    assert told
+    for row in told:
+        if method == "dpo":
+            pair = tokenizer.encode_preference(records[row["line"]])
+            tuned = [log_probability(side) for side in (pair.chosen, pair.rejected)]
+            with model.disable_adapter():
+                untouched = [log_probability(side) for side in (pair.chosen, pair.rejected)]
+            margin = 0.1 * ((tuned[0] - untouched[0]) - (tuned[1] - untouched[1]))
+            assert row["reward_margin"] == pytest.approx(margin, rel=1e-3, abs=1e-4)
+            assert row["loss_sum_adapter"] == pytest.approx(math.log1p(math.exp(-margin)), rel=1e-3, abs=1e-5)
+        else:
+            loss = -log_probability(tokenizer.encode(records[row["line"]]))
+            assert row["loss_sum_adapter"] == pytest.approx(loss, rel=1e-4)
+
+
+def test_qlora_without_a_gpu_is_refused_in_plain_words(
+    run_of: Callable[..., Run], train_here: Callable[[Run], int]
+) -> None:
+    run = run_of("run", "qlora")
+    assert train_here(run) == 64
+    (failed,) = run.of("failed")
+    assert failed["code"] == "qlora_needs_gpu"
+    assert "NVIDIA" in failed["message"]
+    assert "lora" in failed["advice"]
+
+
+def test_a_file_that_does_not_fit_the_method_makes_no_run(
+    make_run: Callable[..., Run], preferences: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="dpo learns from pairs of a chosen and a rejected answer"):
+        make_run("conversations", method="dpo")
+    with pytest.raises(ValueError, match="learned with the method dpo, not with lora"):
+        make_run("pairs", preferences)
+    assert not list(tmp_path.glob("**/run.json"))
+
+
+def test_a_row_that_does_not_fit_the_method_is_named(
+    make_run: Callable[..., Run], preferences: Path, train_here: Callable[[Run], int], tmp_path: Path
+) -> None:
+    run = make_run("run", preferences, method="dpo")
+    run.edit(lambda text: text["hyperparameters"].update(method="lora"))
+    assert train_here(run) == 64, "the two places of run.json disagree"
+    run.edit(lambda text: text.update(method="lora"))
+    assert train_here(run) == 65
+    rows = [json.loads(line) for line in (run.path / "problems.jsonl").read_text().splitlines()]
+    assert len(rows) == 20
+    assert {row["code"] for row in rows} == {"not_for_this_method"}
+
+
+def test_a_run_of_an_earlier_version_goes_on(
+    make_run: Callable[..., Run], train_here: Callable[[Run], int], ask_at_step: Callable[[Run, int, str], None]
+) -> None:
+    """Its run.json and its checkpoints know nothing of methods."""
+    run = make_run("run", epochs=2)
+    names = [name for name in run.config.hyperparameters.__struct_fields__ if name.startswith("dpo_")] + ["method"]
+
+    def forget(text: dict[str, Any]) -> None:
+        text["method"] = "lora_sft"
+        for name in names:
+            del text["hyperparameters"][name]
+
+    run.edit(forget)
+    ask_at_step(run, 2, "checkpoint_and_stop")
+    assert train_here(run) == 75
+    (checkpoint,) = (run.path / "checkpoints").glob("step-*")
+    state = json.loads((checkpoint / "state.json").read_text())
+    for name in names:
+        del state["fingerprint"][name]
+    (checkpoint / "state.json").write_text(json.dumps(state))
+    import hashlib
+
+    manifest = json.loads((checkpoint / "manifest.json").read_text())
+    manifest["state.json"] = hashlib.sha256((checkpoint / "state.json").read_bytes()).hexdigest()
+    (checkpoint / "manifest.json").write_text(json.dumps(manifest))
+    assert train_here(run) == 0
