@@ -343,9 +343,11 @@ def add_points_and_samples(live: Live, member: Member, job_id: str) -> None:
                 session.add(
                     MetricsPoint(**common, kind="train", step=step, training_loss=9.0 - step, run=1, seq=step + 1)
                 )
-            for seq, (when, answer) in enumerate([("before", "Umm"), ("after", "Rest the dough")], start=20):
+            for seq, (when, answer) in enumerate(
+                [("before", "Umm"), ("during", "Rest it"), ("after", "Rest the dough")], start=20
+            ):
                 details = {
-                    "when": when, "prompt": "Why <flat>?", "expected": "It needs rest", "answer": answer,
+                    "when": when, "step": seq, "prompt": "Why <flat>?", "expected": "It needs rest", "answer": answer,
                     "conversation_id": "c1",
                 }  # fmt: skip
                 session.add(
@@ -384,6 +386,7 @@ def test_samples_stand_side_by_side_and_the_trainers_own_lines_are_asked_for(
     page = browser.get(f"/training/{job['id']}")
     assert "Why &lt;flat&gt;?" in page
     assert words(page).index("Umm") < words(page).index("Rest the dough") < words(page).index("It needs rest")
+    assert words(page).index("It needs rest") < words(page).index("On the way: 1 answer") < words(page).index("Rest it")
     assert "a line of the trainer" not in page
     assert "a line of the trainer" in browser.get(f"/training/{job['id']}?log=all")
 

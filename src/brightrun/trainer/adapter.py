@@ -53,7 +53,7 @@ def write_weights(directory: Path, model: PeftModel) -> None:
 def read_weights(directory: Path, model: PeftModel) -> None:
     """Put saved weights into `model`. Every tensor must be in both: PEFT itself would only warn."""
     saved = load_file(directory / WEIGHTS_FILE)
-    own = {name.replace(".default.", "."): parameter for name, parameter in model.named_parameters()}
+    own = {_name_in_file(name): parameter for name, parameter in model.named_parameters()}
     expected = set(weights(model))
     if set(saved) != expected:
         odd = sorted(set(saved) ^ expected)
@@ -61,6 +61,11 @@ def read_weights(directory: Path, model: PeftModel) -> None:
     with torch.no_grad():
         for name, tensor in saved.items():
             own[name].copy_(tensor)
+
+
+def _name_in_file(parameter: str) -> str:
+    """PEFT leaves the adapter's name out, and of DoRA's lengths the word `weight` too."""
+    return parameter.replace(".default.", ".").replace(".lora_magnitude_vector.weight", ".lora_magnitude_vector")
 
 
 def save(run_dir: Path, model: PeftModel, tokenizer_folder: Path) -> tuple[Path, str]:

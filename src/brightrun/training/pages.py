@@ -2,7 +2,7 @@
 `action_pages`.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -134,10 +134,11 @@ async def _job(
         told["events"], told["events_total"] = await repository.list_events(
             ctx.session, job_id, page=Page(limit=_LOG_LINES), without=() if log == _WHOLE_LOG else _NOISE
         )
-        samples, _total = await repository.list_events(
-            ctx.session, job_id, page=Page(limit=50), types=("sample",), newest_first=False
+        first, _total = await repository.list_events(
+            ctx.session, job_id, page=Page(limit=20), types=("sample",), newest_first=False
         )
-        told["samples"] = sample_pairs(samples)
+        newest, _total = await repository.list_events(ctx.session, job_id, page=Page(limit=60), types=("sample",))
+        told["samples"] = sample_pairs([*first, *reversed(newest)])
     permissions = ctx.principal.permissions
     return views.render(
         ctx.request,
@@ -244,18 +245,26 @@ def progress_note(job: JobOut) -> str:
     return " · ".join(parts)
 
 
-def sample_pairs(events: Any) -> list[dict[str, Any]]:
-    """The sample answers of the newest attempt that has any: question, expected answer, answers before and after."""
+def sample_pairs(events: Iterable[Any]) -> list[dict[str, Any]]:
+    """Sample answers by question: what is expected, the answers before and after training, and those on the way.
+
+    during: answers by step. An answer that was given again, after a resume, replaces the earlier one.
+    """
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for event in events:
         details = event.details
         prompt = str(details.get("prompt", ""))
         pair = found.setdefault(
             (str(details.get("conversation_id", "")), prompt),
-            {"prompt": prompt, "expected": details.get("expected"), "before": None, "after": None, "cut": False},
+            {"prompt": prompt, "expected": details.get("expected"), "before": None, "after": None, "during": {}},
         )
-        pair["before" if details.get("when") == "before" else "after"] = details.get("answer", "")
-        pair["cut"] = pair["cut"] or bool(details.get("cut"))
+        match details.get("when"):
+            case "before":
+                pair["before"] = details.get("answer", "")
+            case "during":
+                pair["during"][int(details.get("step") or 0)] = details.get("answer", "")
+            case _:
+                pair["after"] = details.get("answer", "")
     return list(found.values())
 
 

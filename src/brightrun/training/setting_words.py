@@ -13,6 +13,7 @@ PREFIX = "hp_"
 """What the name of a form's field begins with when it is a hyperparameter's."""
 
 LABELS = {
+    "method": "Method",
     "learning_rate": "Learning rate",
     "batch_size": "Batch size",
     "epochs": "Epochs",
@@ -20,6 +21,9 @@ LABELS = {
     "alpha": "Alpha",
     "dropout": "Dropout",
     "target_modules": "Layers with an adapter",
+    "dpo_beta": "DPO: beta",
+    "dpo_label_smoothing": "DPO: label smoothing",
+    "dpo_sft_weight": "DPO: weight of the chosen answers",
     "schedule": "Learning-rate schedule",
     "warmup_ratio": "Warm-up",
     "weight_decay": "Weight decay",
@@ -97,7 +101,10 @@ def setting_words(presets: Sequence[Mapping[str, Any]], spec: HyperparameterSpec
         case "bool":
             choices = [("", "As the goal sets it"), ("true", "On"), ("false", "Off")]
         case "choice":
-            choices = [("", "As the goal sets it"), *((choice, choice) for choice in spec.choices)]
+            choices = [
+                ("", "As the goal sets it"),
+                *((choice, spec.choice_titles.get(choice, choice)) for choice in spec.choices),
+            ]
         case "int":
             attrs = {"min": f"{spec.minimum:g}", "max": f"{spec.maximum:.0f}", "step": "1", "inputmode": "numeric"}
         case "modules":

@@ -49,12 +49,12 @@ async def ingest(session: AsyncSession, job: TrainingJob, events: list[dict[str,
             case "checkpoint":
                 job.checkpoint_step = int(event["step"])
                 job.checkpoints = event.get("kept") or [int(event["step"])]
-                lines.append(_line(job, event, at, "checkpoint", f"Checkpoint after step {event['step']}."))
+                best = ", the best so far on held-out records" if event.get("best") else ""
+                lines.append(_line(job, event, at, "checkpoint", f"Checkpoint after step {event['step']}{best}."))
             case "warning":
                 lines.append(_line(job, event, at, "warning", str(event.get("message", "")), level="warning"))
             case "sample":
-                when = "Before" if event.get("when") == "before" else "After"
-                lines.append(_line(job, event, at, "sample", f"{when} training: {event.get('answer', '')}"))
+                lines.append(_line(job, event, at, "sample", f"{_when(event)}: {event.get('answer', '')}"))
             case "done":
                 _done(job, event)
                 lines.append(_line(job, event, at, "done", f"Training is done after {event.get('steps')} steps."))
@@ -153,6 +153,15 @@ def _stage(
         points[SeriesKind.HELDOUT, step] = _point(job, event, at, SeriesKind.HELDOUT, step)
 
 
+def _when(sample: dict[str, Any]) -> str:
+    match sample.get("when"):
+        case "before":
+            return "Before training"
+        case "during":
+            return f"After step {sample.get('step')}"
+    return "After training"
+
+
 def _stage_line(job: TrainingJob, event: dict[str, Any], at: datetime) -> dict[str, Any] | None:
     """Where a stage begins and what it tells; not each percent of it."""
     fraction, name = float(event.get("fraction") or 0.0), str(event["stage"]).replace("_", " ")
@@ -160,6 +169,9 @@ def _stage_line(job: TrainingJob, event: dict[str, Any], at: datetime) -> dict[s
         return _line(job, event, at, "stage", f"Resumes after step {event['resumed_from_step']}.")
     if event.get("heldout_loss") is not None:
         return _line(job, event, at, "evaluation", f"Held-out loss of the base model {event['heldout_loss']:.4f}.")
+    if isinstance(startup := event.get("startup"), dict):
+        parts = ", ".join(f"{part.replace('_', ' ')} {spent:.1f} s" for part, spent in startup.items())
+        return _line(job, event, at, "stage", f"First step. The time until then: {parts}.")
     if event.get("train_records") is not None:
         records = f"{event['train_records']:,} training and {event.get('heldout_records', 0):,} held-out records"
         return _line(job, event, at, "stage", f"{records}, {event.get('trained_tokens', 0):,} trained tokens an epoch.")

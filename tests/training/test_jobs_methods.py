@@ -1,0 +1,65 @@
+"""The method of a job: which data it fits, where it can run, and what of it the platform shows."""
+
+import json
+import random
+from typing import Any
+
+from job_steps import TOPICS, AddDataset, data, start
+
+from live import Live
+
+
+def preference_file(pairs: int = 16) -> bytes:
+    rng = random.Random(0)
+    lines = []
+    for number in range(pairs):
+        topic = rng.choice(TOPICS)
+        pair = {
+            "prompt": f"I worry about {topic}, number {number}. What comes first?",
+            "chosen": f"It makes sense that {topic} feels heavy. " * rng.randint(1, 3),
+            "rejected": f"No idea about {topic}. Ask somebody else. " * rng.randint(1, 2),
+        }
+        lines.append(json.dumps(pair) + "\n")
+    return "".join(lines).encode()
+
+
+def refused(answer: Any) -> str:
+    """The sentence beside the field `method`."""
+    assert answer.status_code == 400, answer.text
+    (reason,) = answer.json()["details"]["hyperparameters.method"]
+    assert reason in answer.json()["error"]
+    return str(reason)
+
+
+def test_data_and_method_must_fit_and_the_answer_says_which_would(quiet: Live, add_dataset: AddDataset) -> None:
+    member = quiet.new_workspace()
+    pairs = add_dataset(quiet, member, preference_file(), format="preference")
+    conversations = add_dataset(quiet, member)
+    assert "learned with the method dpo, not with lora" in refused(start(member, pairs))
+    reason = refused(start(member, conversations, hyperparameters={"method": "dpo"}))
+    assert "a preference file" in reason
+    assert start(member, pairs, hyperparameters={"method": "dpo"}).status_code == 201
+    assert start(member, conversations, hyperparameters={"method": "dora"}).status_code == 201
+
+
+def test_qlora_is_refused_where_there_is_no_gpu_for_it(quiet: Live, add_dataset: AddDataset) -> None:
+    member = quiet.new_workspace()
+    answer = start(
+        member, add_dataset(quiet, member), hyperparameters={"method": "qlora"}, gpu_config={"type": "local-cpu"}
+    )
+    assert "NVIDIA GPU" in refused(answer)
+    methods = {method["id"]: method for method in data(member.client.get("/api/training/options"))["methods"]}
+    assert list(methods) == ["lora", "rslora", "dora", "qlora", "dpo"]
+    assert "NVIDIA GPU" in methods["qlora"]["unavailable"]["local-cpu"]
+    assert methods["dora"]["unavailable"] == {}
+
+
+def test_dpo_takes_smaller_steps_than_the_preset_and_says_so(quiet: Live, add_dataset: AddDataset) -> None:
+    member = quiet.new_workspace()
+    body = {"dataset_id": add_dataset(quiet, member, preference_file(), format="preference")}
+    job = data(
+        member.client.post("/api/jobs", json=body | {"hyperparameters": {"method": "dpo", "epochs": 3, "min_steps": 0}})
+    )["job"]
+    assert (job["hyperparameters"]["learning_rate"], job["hyperparameters"]["epochs"]) == (1e-5, 3)
+    assert len(job["rules_fired"]) == 1
+    assert "learning_rate is 1e-05 and not 0.0002 with the method dpo" in job["rules_fired"][0]
