@@ -36,7 +36,7 @@ OPEN = {"/api/auth/signin", "/api/invitations/accept"}
 # Any member may; what they do there is checked in the handler and tested in tests/accounts.
 ANY_MEMBER = {"/api/auth/signout"}
 # Path parameters that say where in a thing, and are nobody's.
-PLACES = {"line": "1"}
+PLACES = {"line": "1", "kind": "templates"}
 
 
 def operations(live: Live) -> list[Operation]:
@@ -123,6 +123,10 @@ def things_of(live: Live, owner: Member) -> dict[str, str]:
     eventually("cancelled", lambda: owner.client.get(path).json()["data"]["job"]["status"] == "cancelled")
     body = {"name": "secret template", "job_id": job["id"]}
     ids["template_id"] = owner.client.post("/api/training/templates", json=body).json()["data"]["template"]["id"]
+    found = owner.client.get("/api/scaffolding/templates", params={"search": "steady_hands"}).json()["data"]["items"][0]
+    body = {"content": found["content"] | {"name": "secret template"}, "base_version": 1}
+    owner.client.put(f"/api/scaffolding/templates/{found['id']}", json=body)
+    ids["thing_id"] = found["id"]
     ids["model_id"], ids["notification_id"] = map(str, add_model_and_notification(live, owner, ids))
     return ids
 
@@ -210,6 +214,7 @@ def snapshot(owner: Member, ids: dict[str, str]) -> dict[str, Any]:
         "model": f"/api/models/{ids['model_id']}",
         "job": f"/api/jobs/{ids['job_id']}",
         "template": f"/api/training/templates/{ids['template_id']}",
+        "scaffolding": f"/api/scaffolding/templates/{ids['thing_id']}",
         "notifications": "/api/notifications",
         "workspace": workspace,
         "members": f"{workspace}/members",

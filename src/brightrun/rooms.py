@@ -9,6 +9,7 @@ _ROOMS = (
     "notifications",
     "costs",
     "audit",
+    "scaffolding",
     "datasets",
     "training",
     "training.templates",

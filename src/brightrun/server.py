@@ -33,6 +33,7 @@ from brightrun.page_chrome import build_page
 from brightrun.platform import Platform, derive_key
 from brightrun.queue.events import EventHub
 from brightrun.rooms import import_tables, import_tasks
+from brightrun.scaffolding import api as scaffolding_api
 from brightrun.storage import api as storage_api
 from brightrun.storage.give_way import CountAwaited, GiveWay
 from brightrun.storage.signing import ROOT as STORAGE_URL
@@ -55,6 +56,7 @@ ROUTERS = (
     notifications_api.router,
     costs_api.router,
     costs_api.budget_router,
+    scaffolding_api.router,
     datasets_api.router,
     mask_api.router,
     training_api.router,

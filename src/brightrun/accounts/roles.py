@@ -21,6 +21,10 @@ class Permission(StrEnum):
     """Members, invitations, name, settings."""
     TOKENS_MANAGE = "tokens:manage"
     """One's own API tokens."""
+    CONVERSATIONS_READ = "conversations:read"
+    """Scaffolding, batches and the conversations that were written."""
+    CONVERSATIONS_WRITE = "conversations:write"
+    """Change scaffolding, and have conversations written: this spends money."""
     DATASETS_READ = "datasets:read"
     DATASETS_WRITE = "datasets:write"
     JOBS_READ = "jobs:read"
@@ -37,6 +41,7 @@ _VIEWER = frozenset(
     {
         Permission.WORKSPACE_READ,
         Permission.TOKENS_MANAGE,
+        Permission.CONVERSATIONS_READ,
         Permission.DATASETS_READ,
         Permission.JOBS_READ,
         Permission.MODELS_READ,
@@ -45,6 +50,7 @@ _VIEWER = frozenset(
 # What a reviewer may do beyond a viewer comes with the review of conversations.
 _REVIEWER = _VIEWER
 _TRAINER = _REVIEWER | {
+    Permission.CONVERSATIONS_WRITE,
     Permission.DATASETS_WRITE,
     Permission.JOBS_WRITE,
     Permission.MODELS_WRITE,

@@ -31,10 +31,12 @@ ROLE_WORDS = {
 }
 PERMISSION_WORDS = {
     Permission.WORKSPACE_READ: "See the workspace and its members",
+    Permission.CONVERSATIONS_READ: "See scaffolding, batches and conversations",
     Permission.DATASETS_READ: "See datasets",
     Permission.JOBS_READ: "See training jobs",
     Permission.MODELS_READ: "See and download models",
     Permission.TOKENS_MANAGE: "Make API tokens for oneself",
+    Permission.CONVERSATIONS_WRITE: "Change scaffolding, have conversations written (spends money)",
     Permission.DATASETS_WRITE: "Upload, change and delete datasets",
     Permission.JOBS_WRITE: "Start, cancel and retry training (spends money)",
     Permission.MODELS_WRITE: "Rename and delete models",

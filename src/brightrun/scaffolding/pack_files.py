@@ -135,18 +135,18 @@ def _read(name: str, data: bytes, adapter: TypeAdapter[Any], faults: list[Fault]
     try:
         return adapter.validate_python(document)
     except ValidationError as error:
-        faults += [Fault(name, _place(one["loc"]), _sentence(one)) for one in error.errors(include_url=False)]
+        faults += [Fault(name, place_of(one["loc"]), sentence_of(one)) for one in error.errors(include_url=False)]
         return None
 
 
-def _place(loc: tuple[int | str, ...]) -> str:
+def place_of(loc: tuple[int | str, ...]) -> str:
     place = ""
     for part in loc:
         place += f"[{part}]" if isinstance(part, int) else f".{part}" if place else part
     return place
 
 
-def _sentence(error: Mapping[str, Any]) -> str:
+def sentence_of(error: Mapping[str, Any]) -> str:
     match error["type"]:
         case "missing":
             return "is missing"
