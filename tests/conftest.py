@@ -33,7 +33,8 @@ OWNER_PASSWORD = "owner"
 def pytest_configure() -> None:
     # Nothing a developer has set may change what the tests see.
     for name in list(os.environ):
-        if (name.startswith("BRIGHTRUN_") and not name.startswith("BRIGHTRUN_TEST_")) or name == "DATABASE_URL":
+        ours = name.startswith("BRIGHTRUN_") and not name.startswith("BRIGHTRUN_TEST_")
+        if ours or name in ("DATABASE_URL", "ANTHROPIC_API_KEY", "OPENAI_API_KEY", "ANTHROPIC_BASE_URL"):
             del os.environ[name]
     os.environ["HF_HUB_OFFLINE"] = "1"
     # structlog's own default takes seconds for a traceback, in which the server under test answers nobody.

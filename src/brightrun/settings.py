@@ -157,6 +157,33 @@ class Settings(BaseSettings):
         "(docs/reference/thresholds.md), for instance `near_duplicate_similarity=0.9,short_reply_characters=10`.",
     )
 
+    # --- language models --------------------------------------------------------------------------------------------
+    anthropic_base_url: str | None = Field(
+        default=None, description="Where Claude's API is reached. Unset: Anthropic's own address."
+    )
+    anthropic_api_key: SecretStr | None = Field(
+        default=None,
+        validation_alias=AliasChoices("BRIGHTRUN_ANTHROPIC_API_KEY", "ANTHROPIC_API_KEY", "anthropic_api_key"),
+        description="Key for Claude, for workspaces that have none of their own.",
+    )
+    openai_base_url: str | None = Field(
+        default=None,
+        description="Any server that speaks OpenAI's chat completions (vLLM, Ollama, llama.cpp …), with its `/v1`.",
+    )
+    openai_api_key: SecretStr | None = Field(
+        default=None,
+        validation_alias=AliasChoices("BRIGHTRUN_OPENAI_API_KEY", "OPENAI_API_KEY", "openai_api_key"),
+        description="Key for that server, for workspaces that have none of their own; many local ones need none.",
+    )
+    models_file: Path | None = Field(
+        default=None,
+        description="Your own models and prices (TOML), over those shipped; docs/reference/models-and-prices.md.",
+    )
+    llm_timeout_s: float = Field(default=600.0, gt=0, description="How long one answer of a model may take, seconds.")
+    llm_concurrency: int = Field(
+        default=16, ge=1, le=1000, description="Requests to a provider in flight at once, where nobody says otherwise."
+    )
+
     # --- training ---------------------------------------------------------------------------------------------------
     max_running_jobs: int = Field(default=1, ge=1, description="Training jobs run at once on this machine.")
     workspace_running_jobs: int = Field(
