@@ -17,7 +17,7 @@ from brightrun.db.session import Database
 from brightrun.ids import uuid7
 from brightrun.models.tables import ModelArtifact
 from brightrun.notifications import NotificationType, notify
-from brightrun.notifications.tables import Notification
+from brightrun.notifications.tables import Delivery, Notification
 from datasets.dataset_steps import upload_and_validate
 from live import Live, Member
 from waiting import eventually
@@ -127,8 +127,26 @@ def things_of(live: Live, owner: Member) -> dict[str, str]:
     body = {"content": found["content"] | {"name": "secret template"}, "base_version": 1}
     owner.client.put(f"/api/scaffolding/templates/{found['id']}", json=body)
     ids["thing_id"] = found["id"]
+    body = {"url": "https://8.8.8.8/secret-hook", "types": ["system"]}
+    ids["webhook_id"] = owner.client.post("/api/webhooks", json=body).json()["data"]["webhook"]["id"]
+    ids["delivery_id"] = str(add_delivery(live, owner, ids["webhook_id"]))
     ids["model_id"], ids["notification_id"] = map(str, add_model_and_notification(live, owner, ids))
     return ids
+
+
+def add_delivery(live: Live, owner: Member, webhook_id: str) -> UUID:
+    """One that was given up: nothing is called."""
+
+    async def add(database: Database) -> UUID:
+        async with database.transaction(workspace_id=owner.workspace_id) as session:
+            delivery = Delivery(
+                id=uuid7(), workspace_id=owner.workspace_id, channel="webhook", webhook_id=UUID(webhook_id), status="failed"
+            )
+            session.add(delivery)
+        return delivery.id
+
+    found: UUID = live.run(add)
+    return found
 
 
 def add_model_and_notification(live: Live, owner: Member, ids: dict[str, str]) -> tuple[UUID, UUID]:

@@ -29,6 +29,8 @@ from brightrun.models import api as models_api
 from brightrun.models import pages as models_pages
 from brightrun.notifications import api as notifications_api
 from brightrun.notifications import pages as notifications_pages
+from brightrun.notifications import settings_pages as notification_settings_pages
+from brightrun.notifications import webhook_api
 from brightrun.page_chrome import build_page
 from brightrun.platform import Platform, derive_key
 from brightrun.queue.events import EventHub
@@ -54,6 +56,7 @@ ROUTERS = (
     live.router,
     audit_api.router,
     notifications_api.router,
+    webhook_api.router,
     costs_api.router,
     costs_api.budget_router,
     scaffolding_api.router,
@@ -75,6 +78,7 @@ ROUTERS = (
     datasets_mend_pages.router,
     datasets_convert_pages.router,
     notifications_pages.router,
+    notification_settings_pages.router,
     new_job_pages.router,
     templates_pages.router,
     queue_pages.router,

@@ -90,6 +90,12 @@ class Settings(BaseSettings):
     smtp_from: str = Field(default="brightrun@localhost", description="Sender address of mail.")
     smtp_tls: Literal["starttls", "tls", "none"] = Field(default="starttls", description="SMTP transport security.")
 
+    allow_private_webhooks: bool = Field(
+        default=False,
+        description="May webhooks of notifications call addresses of private networks, and use http there? Whoever may "
+        "manage a workspace then reaches what this server reaches.",
+    )
+
     # --- object storage -----------------------------------------------------------------------------------------
     storage: Literal["local", "s3"] = Field(default="local", description="Where bytes are kept.")
     s3_endpoint: str | None = Field(default=None, description="S3 endpoint; unset for AWS.")

@@ -23,6 +23,7 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 VALUES: dict[tuple[str, str], Any] = {
     ("cost_records", "billing_period"): "2026-01-01",
     ("model_artifacts", "files"): "[{}]",
+    ("webhooks", "types"): "{system}",
 }
 """(table, column) → a value that its checks take."""
 

@@ -30,12 +30,17 @@ def _send(settings: Settings, message: EmailMessage) -> None:
         connection.send_message(message)
 
 
-async def send(settings: Settings, to: str, subject: str, text: str) -> bool:
-    """Send one plain-text mail. False when no SMTP server is set; UnavailableError when it does not take the mail."""
+async def send(settings: Settings, to: str, subject: str, text: str, *, message_id: str | None = None) -> bool:
+    """Send one plain-text mail. False when no SMTP server is set; UnavailableError when it does not take the mail.
+
+    message_id: the same for a mail that may be sent twice, so that a mailbox can show it once.
+    """
     if settings.smtp_host is None:
         return False
     message = EmailMessage()
     message["From"], message["To"], message["Subject"] = settings.smtp_from, to, subject
+    if message_id is not None:
+        message["Message-ID"] = f"<{message_id}@{settings.smtp_from.rpartition('@')[2] or 'brightrun'}>"
     message.set_content(text)
     try:
         await asyncio.to_thread(_send, settings, message)

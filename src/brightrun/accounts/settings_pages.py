@@ -30,8 +30,11 @@ def tabs(current: str, permissions: frozenset[Permission]) -> list[dict[str, Any
         "/settings/security": "Security",
         "/settings/workspace": "Workspace",
         "/settings/members": "Members",
+        "/settings/notifications": "Notifications",
         "/settings/tokens": "API tokens",
     }
+    if Permission.WORKSPACE_MANAGE in permissions:
+        found["/settings/webhooks"] = "Webhooks"
     if Permission.AUDIT_READ in permissions:
         found["/settings/audit"] = "Audit log"
     return [{"href": href, "label": label, "current": label == current} for href, label in found.items()]

@@ -7,9 +7,17 @@ from fastapi import APIRouter, Query
 
 from brightrun.accounts.context import Ctx, needs
 from brightrun.accounts.roles import Permission
-from brightrun.notifications import repository, service
-from brightrun.notifications.schemas import MarkedRead, NotificationData, NotificationItems, NotificationOut
-from brightrun.web.http import PageParams, Success, one
+from brightrun.notifications import preferences, repository, service
+from brightrun.notifications.schemas import (
+    DeliveryOut,
+    MarkedRead,
+    NotificationData,
+    NotificationItems,
+    NotificationOut,
+    PreferencesData,
+    PreferencesIn,
+)
+from brightrun.web.http import Items, PageParams, Success, many, one
 
 router = APIRouter(prefix="/api/notifications", tags=["notifications"])
 
@@ -45,3 +53,30 @@ async def mark_read(ctx: Ctx, notification_id: UUID) -> Success[NotificationData
     """Mark one as read by the caller; again does no harm."""
     notification = await service.mark_read(ctx.session, notification_id, ctx.principal.user_id)
     return one(NotificationData(notification=NotificationOut.of(notification, read=True)))
+
+
+@router.get("/preferences", **needs(Permission.WORKSPACE_READ))
+async def get_preferences(ctx: Ctx) -> Success[PreferencesData]:
+    """What the caller wants to be told of in this workspace, and how."""
+    return one(
+        PreferencesData(
+            preferences=await preferences.read(ctx.session, ctx.principal.user_id),
+            mail_available=ctx.settings.smtp_host is not None,
+        )
+    )
+
+
+@router.put("/preferences", **needs(Permission.WORKSPACE_READ))
+async def put_preferences(ctx: Ctx, body: PreferencesIn) -> Success[PreferencesData]:
+    """Replace the caller's preferences."""
+    await preferences.save(ctx.session, ctx.principal.user_id, body)
+    return await get_preferences(ctx)
+
+
+@router.get("/mail", **needs(Permission.WORKSPACE_READ))
+async def list_mail(ctx: Ctx, page: PageParams) -> Success[Items[DeliveryOut]]:
+    """What was mailed to the caller, or waits to be, newest first."""
+    found, total = await repository.list_deliveries(
+        ctx.session, user_id=ctx.principal.user_id, offset=page.offset, limit=page.limit
+    )
+    return many([DeliveryOut.of(delivery, title) for delivery, title in found], total, page)

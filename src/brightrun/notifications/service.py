@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from brightrun.errors import NotFoundError
 from brightrun.ids import uuid7
-from brightrun.notifications import repository
+from brightrun.notifications import deliveries, repository
 from brightrun.notifications.tables import Notification, NotificationType, Priority
 from brightrun.queue.events import publish
 
@@ -73,6 +73,9 @@ async def notify(
             "action_url": notification.action_url,
         },
     )
+    added = await repository.get(session, notification.id)
+    assert added is not None
+    await deliveries.send_out(session, added)
     return True
 
 

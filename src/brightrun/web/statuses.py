@@ -41,6 +41,11 @@ _LOOKS: dict[str, dict[str, StatusLook]] = {
         "expired": StatusLook("Expired", "warning", "circle-alert"),
         "revoked": StatusLook("Revoked", "neutral", "ban"),
     },
+    "delivery": {
+        "pending": StatusLook("Waits", "neutral", "clock"),
+        "sent": StatusLook("Sent", "success", "circle-check"),
+        "failed": StatusLook("Failed", "danger", "circle-x"),
+    },
     "token": {
         "active": StatusLook("Active", "success", "circle-check"),
         "expired": StatusLook("Expired", "warning", "circle-alert"),
