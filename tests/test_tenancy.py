@@ -140,7 +140,11 @@ def add_delivery(live: Live, owner: Member, webhook_id: str) -> UUID:
     async def add(database: Database) -> UUID:
         async with database.transaction(workspace_id=owner.workspace_id) as session:
             delivery = Delivery(
-                id=uuid7(), workspace_id=owner.workspace_id, channel="webhook", webhook_id=UUID(webhook_id), status="failed"
+                id=uuid7(),
+                workspace_id=owner.workspace_id,
+                channel="webhook",
+                webhook_id=UUID(webhook_id),
+                status="failed",
             )
             session.add(delivery)
         return delivery.id

@@ -26,6 +26,8 @@ VALUES: dict[tuple[str, str], Any] = {
     ("webhooks", "types"): "{system}",
 }
 """(table, column) → a value that its checks take."""
+REFERENCES = {("notification_deliveries", "user_id"): "users"}
+"""(table, column) → the table whose row it names, where a check wants what may be null elsewhere."""
 
 COLUMNS = """
 select a.attname, format_type(a.atttypid, null), f.relname, fa.attname,
@@ -82,6 +84,10 @@ def fill(connection: Connection, table: str) -> None:
             row[column] = check.split("ARRAY['")[1].split("'")[0]  # An enumeration's first value.
         else:
             row[column] = SAMPLES[kind]
+    for (_table, column), foreign in ((key, found) for key, found in REFERENCES.items() if key[0] == table):
+        key = connection.execute(sql.SQL("select id from {} limit 1").format(sql.Identifier(foreign))).fetchone()
+        assert key is not None
+        row[column] = key[0]
     connection.execute(
         sql.SQL("insert into {} ({}) values ({})").format(
             sql.Identifier(table),

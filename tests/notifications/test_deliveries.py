@@ -74,7 +74,8 @@ def test_a_webhook_is_told_once_and_can_check_who_calls(live: Live, owner: Membe
     ((headers, body),) = other_side.calls
     said = json.loads(body)
     assert (said["type"], said["title"], said["metadata"]) == ("dataset_ready", "Dataset ready", {"dataset_id": "7"})
-    assert said["url"].endswith("/datasets/7") and said["url"].startswith("http")
+    assert said["url"].endswith("/datasets/7")
+    assert said["url"].startswith("http")
     moment, signature = (part.split("=")[1] for part in headers["BrightRun-Signature"].split(","))
     expected = hmac.new(hook["secret"].encode(), f"{moment}.".encode() + body, hashlib.sha256).hexdigest()
     assert signature == expected
@@ -122,7 +123,8 @@ def test_a_webhook_that_is_gone_is_switched_off_and_the_workspace_is_told(
     tell(live, owner, "a")
     eventually("told", lambda: "switched off" in listed(owner)["items"][0]["title"])
     row = owner.client.get(f"/api/webhooks/{hook}").json()["data"]["webhook"]
-    assert not row["active"] and "410" in row["inactive_reason"]
+    assert not row["active"]
+    assert "410" in row["inactive_reason"]
     tell(live, owner, "b")
     assert len(log_of(owner, hook)) == 1, "nothing is sent to one that is off"
     owner.client.patch(f"/api/webhooks/{hook}", json={"active": True})
@@ -142,7 +144,9 @@ def test_a_failing_webhook_is_switched_off_after_a_while(
     settled(owner, hook, 2)
     row = eventually(
         "off",
-        lambda: (found := owner.client.get(f"/api/webhooks/{hook}").json()["data"]["webhook"])["inactive_reason"] and found,
+        lambda: (
+            (found := owner.client.get(f"/api/webhooks/{hook}").json()["data"]["webhook"])["inactive_reason"] and found
+        ),
     )
     assert row["failures"] == 2
 
@@ -189,10 +193,14 @@ def test_a_member_gets_by_mail_what_they_asked_for(live: Live, owner: Member, ma
     tell(live, owner, "b", type=NotificationType.JOB_FAILED, title="Training failed", action_url="/training/7")
     eventually("mailed", lambda: mails.mails)
     (mail,) = mails.mails
-    assert f"To: {owner.email}" in mail and "Training failed" in mail and "/training/7" in mail
+    assert f"To: {owner.email}" in mail
+    assert "Training failed" in mail
+    assert "/training/7" in mail
     assert "/settings/notifications" in mail
     sent = owner.client.get("/api/notifications/mail").json()["data"]
-    assert eventually("logged", lambda: owner.client.get("/api/notifications/mail").json()["data"]["items"][0]["sent_at"])
+    assert eventually(
+        "logged", lambda: owner.client.get("/api/notifications/mail").json()["data"]["items"][0]["sent_at"]
+    )
     assert sent["total"] == 1
 
 
@@ -222,7 +230,8 @@ def test_mail_waits_through_quiet_hours_and_comes_as_one(live: Live, owner: Memb
     tell(live, owner, "b", title="Second")
     tell(live, owner, "c", type=NotificationType.JOB_FAILED, title="Urgent")
     eventually("the urgent one", lambda: mails.mails)
-    assert "Urgent" in mails.mails[0] and "First" not in mails.mails[0]
+    assert "Urgent" in mails.mails[0]
+    assert "First" not in mails.mails[0]
 
     async def the_hours_end(database: Database) -> None:
         from sqlalchemy import func, update
@@ -233,7 +242,9 @@ def test_mail_waits_through_quiet_hours_and_comes_as_one(live: Live, owner: Memb
 
     live.run(the_hours_end)
     eventually("the others", lambda: len(mails.mails) == 2)
-    assert "First" in mails.mails[1] and "Second" in mails.mails[1] and "2 notifications" in mails.mails[1]
+    assert "First" in mails.mails[1]
+    assert "Second" in mails.mails[1]
+    assert "2 notifications" in mails.mails[1]
 
 
 def test_without_a_mail_server_the_log_says_so(live: Live, owner: Member) -> None:

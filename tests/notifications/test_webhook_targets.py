@@ -38,7 +38,15 @@ def test_addresses_that_are_not_public_are_refused(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["ftp://8.8.8.8", "https://", "8.8.8.8", "https://me:secret@8.8.8.8/", "https://8.8.8.8:99999/", "https://8.8.8.8/#x"]
+    "url",
+    [
+        "ftp://8.8.8.8",
+        "https://",
+        "8.8.8.8",
+        "https://me:secret@8.8.8.8/",
+        "https://8.8.8.8:99999/",
+        "https://8.8.8.8/#x",
+    ],
 )
 def test_what_is_no_plain_url_is_refused(url: str) -> None:
     with pytest.raises(TargetError):

@@ -119,7 +119,8 @@ def letter(platform: Platform, workspace: str, notifications: list[Notification]
     first = notifications[0].title
     subject = first if len(notifications) == 1 else f"{len(notifications)} notifications: {first}, …"
     foot = f"What is mailed, and when: {platform.public_url}/settings/notifications"
-    return f"[{workspace}] {subject}".replace("\n", " ").replace("\r", " "), "\n\n".join([*paragraphs, "-- \n" + foot]) + "\n"
+    text = "\n\n".join([*paragraphs, f"-- \n{foot}"]) + "\n"
+    return " ".join(f"[{workspace}] {subject}".split()), text
 
 
 # --- webhooks -------------------------------------------------------------------------------------------------------

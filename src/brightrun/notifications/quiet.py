@@ -8,7 +8,17 @@ from zoneinfo import ZoneInfo, available_timezones
 @lru_cache(maxsize=1)
 def timezones() -> tuple[str, ...]:
     """Names of time zones as `Europe/Berlin`, in order; UTC first."""
-    regions = ("Africa/", "America/", "Antarctica/", "Asia/", "Atlantic/", "Australia/", "Europe/", "Indian/", "Pacific/")
+    regions = (
+        "Africa/",
+        "America/",
+        "Antarctica/",
+        "Asia/",
+        "Atlantic/",
+        "Australia/",
+        "Europe/",
+        "Indian/",
+        "Pacific/",
+    )
     return ("UTC", *sorted(name for name in available_timezones() if name.startswith(regions)))
 
 
@@ -27,10 +37,7 @@ def due(now: datetime, quiet_from: time | None, quiet_to: time | None, timezone:
     local = now.astimezone(zone)
     clock = local.time().replace(tzinfo=None)
     through_midnight = quiet_from >= quiet_to
-    if through_midnight:
-        is_quiet = clock >= quiet_from or clock < quiet_to
-    else:
-        is_quiet = quiet_from <= clock < quiet_to
+    is_quiet = clock >= quiet_from or clock < quiet_to if through_midnight else quiet_from <= clock < quiet_to
     if not is_quiet:
         return now
     day = local.date() + timedelta(days=clock >= quiet_to)

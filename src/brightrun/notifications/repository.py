@@ -66,7 +66,11 @@ def _unread(user_id: UUID) -> ColumnElement[bool]:
     joined = select(WorkspaceMember.created_at).where(
         WorkspaceMember.user_id == user_id, WorkspaceMember.workspace_id == Notification.workspace_id
     )
-    return ~_read(user_id) & ~_muted(user_id) & (Notification.created_at >= joined.correlate(Notification).scalar_subquery())
+    return (
+        ~_read(user_id)
+        & ~_muted(user_id)
+        & (Notification.created_at >= joined.correlate(Notification).scalar_subquery())
+    )
 
 
 async def list_for(

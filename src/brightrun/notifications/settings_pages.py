@@ -13,6 +13,7 @@ from brightrun.errors import BrightRunError
 from brightrun.notifications import deliveries, preferences, quiet, repository, webhooks
 from brightrun.notifications.schemas import PreferencesIn, WebhookIn
 from brightrun.notifications.tables import NotificationType
+from brightrun.notifications.targets import TargetError
 from brightrun.notifications.words import TYPE_WORDS
 from brightrun.web import forms, toasts
 from brightrun.web.http import Page, PageParams
@@ -67,7 +68,12 @@ async def save_preferences(ctx: PageCtx) -> Response:
     form = await ctx.request.form()
     texts = forms.text_fields(form, ("start", "end", "timezone"))
     panel, email = _chosen(form, "panel"), _chosen(form, "email")
-    values = texts | {"panel": panel, "email": email, "quiet": "quiet" in form, "urgent_at_once": "urgent_at_once" in form}
+    values = texts | {
+        "panel": panel,
+        "email": email,
+        "quiet": "quiet" in form,
+        "urgent_at_once": "urgent_at_once" in form,
+    }
     hours = texts | {"urgent_at_once": "urgent_at_once" in form} if "quiet" in form else None
     muted = [kind.value for kind in NotificationType if kind not in panel]
     try:
@@ -117,7 +123,7 @@ async def create(ctx: PageCtx) -> Response:
         )
     except BrightRunError as error:
         shown = failure(error, "webhook")
-        if isinstance(error, webhooks.TargetError):
+        if isinstance(error, TargetError):
             shown["errors"] = {"url": [error.message]}
         return await _webhooks(ctx, values=values, **shown)
     return await _webhooks(ctx, made=row, secret=webhooks.secret_of(ctx.platform, row))

@@ -20,12 +20,11 @@ class TargetError(InvalidInputError):
 
 @dataclass(frozen=True)
 class Target:
-    """host: as the URL names it, for TLS and the Host header. address: the one that was looked at and is called, so that
-    a name cannot point elsewhere between the look and the call. url: with the address in the host's place."""
+    """host, authority: as the URL names it, for TLS and for the Host header. url: with the address that was looked at
+    in the host's place, so that a name cannot point elsewhere between the look and the call."""
 
     host: str
     authority: str
-    address: str
     url: str
 
 
@@ -57,7 +56,7 @@ async def find_target(url: str, settings: Settings) -> Target:
     host = parts.hostname or ""
     port = parts.port or (443 if parts.scheme == "https" else 80)
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    addresses = [ipaddress.ip_address(entry[4][0].split("%")[0]) for entry in found]
+    addresses = [ipaddress.ip_address(str(entry[4][0]).split("%")[0]) for entry in found]
     private = [address for address in addresses if not _is_public(address)]
     if private and not settings.allow_private_webhooks:
         raise TargetError(
@@ -71,11 +70,11 @@ async def find_target(url: str, settings: Settings) -> Target:
     path = parts.path or "/"
     query = f"?{parts.query}" if parts.query else ""
     authority = parts.netloc
-    return Target(host, authority, str(address), f"{parts.scheme}://{shown}:{port}{path}{query}")
+    return Target(host, authority, f"{parts.scheme}://{shown}:{port}{path}{query}")
 
 
 def _is_public(address: Address) -> bool:
-    """What is reserved, loopback, link-local (cloud metadata), multicast or private is not; nor is one hidden in IPv6."""
+    """Not reserved, loopback, link-local (cloud metadata), multicast or private, nor such a one hidden in IPv6."""
     if isinstance(address, ipaddress.IPv6Address):
         inner = address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
         if inner is not None:

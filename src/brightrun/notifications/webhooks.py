@@ -138,7 +138,9 @@ async def create(session: AsyncSession, settings: Settings, *, url: str, types: 
     """Raises TargetError for a URL that may not be called, ConflictError for one webhook too many."""
     await _check(url, settings)
     if await repository.count_webhooks(session) >= MOST_WEBHOOKS:
-        raise ConflictError(f"A workspace has at most {MOST_WEBHOOKS} webhooks; delete one first", code="too_many_webhooks")
+        raise ConflictError(
+            f"A workspace has at most {MOST_WEBHOOKS} webhooks; delete one first", code="too_many_webhooks"
+        )
     webhook = Webhook(
         id=uuid7(),
         workspace_id=session.info["workspace_id"],
@@ -178,7 +180,9 @@ async def change(
     if types is not None and types != webhook.types:
         webhook.types = changed["types"] = types
     if active is not None and active != (webhook.inactive_reason is None):
-        webhook.inactive_reason, webhook.failures = (None, 0) if active else ("Switched off by a member", webhook.failures)
+        webhook.inactive_reason, webhook.failures = (
+            (None, 0) if active else ("Switched off by a member", webhook.failures)
+        )
         changed["active"] = active
     if changed:
         await session.flush()
