@@ -1,13 +1,15 @@
 """Real runs of the smallest model: in this process where only the result counts, as a process where its end does."""
 
+import json
 import os
+import random
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from trainer_runs import Run, new_run, write_dataset
+from trainer_runs import TOPICS, Run, new_run, write_dataset
 
 # As the trainer sets it for itself: threads that wait must not take the cores from the processes under test.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -16,6 +18,23 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 @pytest.fixture(scope="session")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_dataset(tmp_path_factory.mktemp("data") / "turns.jsonl")
+
+
+@pytest.fixture(scope="session")
+def preferences(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty pairs: a kind answer, and a rude one."""
+    rng = random.Random(0)
+    path = tmp_path_factory.mktemp("preferences") / "pairs.jsonl"
+    with path.open("w") as stream:
+        for number in range(20):
+            topic = rng.choice(TOPICS)
+            pair = {
+                "prompt": f"I worry about {topic}, number {number}. What comes first?",
+                "chosen": f"It makes sense that {topic} feels heavy. " * rng.randint(1, 3),
+                "rejected": f"No idea about {topic}. Ask somebody else. " * rng.randint(1, 2),
+            }
+            stream.write(json.dumps(pair) + "\n")
+    return path
 
 
 @pytest.fixture

@@ -2,32 +2,14 @@
 
 import json
 import math
-import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from trainer_runs import TOPICS, Run
+from trainer_runs import Run
 
 METHODS = ["lora", "rslora", "dora", "dpo"]
-
-
-@pytest.fixture(scope="session")
-def preferences(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twenty pairs: a kind answer, and a rude one."""
-    rng = random.Random(0)
-    path = tmp_path_factory.mktemp("preferences") / "pairs.jsonl"
-    with path.open("w") as stream:
-        for number in range(20):
-            topic = rng.choice(TOPICS)
-            pair = {
-                "prompt": f"I worry about {topic}, number {number}. What comes first?",
-                "chosen": f"It makes sense that {topic} feels heavy. " * rng.randint(1, 3),
-                "rejected": f"No idea about {topic}. Ask somebody else. " * rng.randint(1, 2),
-            }
-            stream.write(json.dumps(pair) + "\n")
-    return path
 
 
 @pytest.fixture
