@@ -38,6 +38,18 @@ def test_losses_are_per_trained_token_over_all_records():
     assert (metrics["heldout_conversations"], metrics["heldout_records"], metrics["heldout_tokens"]) == (2, 2, 40)
 
 
+def test_losses_of_pairs_are_per_pair_however_long_the_answers_are():
+    rows = [
+        {"conversation_id": "a", "line": 1, "tokens": 10, "pairs": 1, "loss_sum_base": 0.7, "loss_sum_adapter": 0.1},
+        {"conversation_id": "b", "line": 2, "tokens": 90, "pairs": 1, "loss_sum_base": 0.7, "loss_sum_adapter": 0.3},
+    ]
+    metrics = quality_metrics(RESULT | {"unit": "nats per pair", "heldout_reward_accuracy": 1.0}, rows)
+    assert metrics["heldout_loss_adapter"] == pytest.approx(0.2)
+    assert (metrics["heldout_pairs"], metrics["heldout_tokens"], metrics["unit"]) == (2, 100, "nats per pair")
+    assert metrics["heldout_perplexity_base"] is None
+    assert metrics["heldout_reward_accuracy"] == 1.0
+
+
 def test_a_clear_gain_on_enough_conversations_is_proven():
     chance = random.Random(1)
     metrics = quality_metrics(RESULT, records([-0.3 + chance.gauss(0, 0.1) for _ in range(30)]))

@@ -1,10 +1,12 @@
 """The method of a job: which data it fits, where it can run, and what of it the platform shows."""
 
 import json
+import math
 import random
 from typing import Any
 
-from job_steps import TOPICS, AddDataset, data, start
+import pytest
+from job_steps import TOPICS, AddDataset, data, ended, events, start, started
 
 from live import Live
 
@@ -63,3 +65,34 @@ def test_dpo_takes_smaller_steps_than_the_preset_and_says_so(quiet: Live, add_da
     assert (job["hyperparameters"]["learning_rate"], job["hyperparameters"]["epochs"]) == (1e-5, 3)
     assert len(job["rules_fired"]) == 1
     assert "learning_rate is 1e-05 and not 0.0002 with the method dpo" in job["rules_fired"][0]
+
+
+def test_a_preference_job_runs_and_shows_margin_and_accuracy_in_its_curves_and_its_model(working: Any) -> None:
+    member = working.member
+    dataset_id = working.dataset(preference_file(), format="preference", total_training_pairs=16)
+    job = ended(member, started(member, dataset_id, hyperparameters={"method": "dpo", "learning_rate": 1e-3})["id"])
+    assert job["status"] == "completed", job["error_message"]
+    assert job["heldout_loss_base"] == pytest.approx(math.log(2))
+    assert job["heldout_loss_adapter"] < job["heldout_loss_base"]
+
+    curves = data(member.client.get(f"/api/jobs/{job['id']}/metrics"))["series"]
+    train, heldout = curves["train"]["points"], curves["heldout"]["points"]
+    assert train[0]["reward_accuracy"] == 0.5
+    assert train[-1]["reward_margin"] > 0
+    assert heldout[-1]["reward_accuracy"] > 0.5
+    assert any(point["cpu_percent"] for point in train)
+    told = [event["message"] for event in events(member, job["id"])]
+    assert any("the chosen answer is ahead in" in message for message in told)
+    assert any(message.startswith("First step. The time until then:") for message in told)
+
+    model = data(member.client.get(f"/api/models/{job['model_id']}"))["model"]
+    quality = model["quality_metrics"]
+    assert quality["unit"] == "nats per pair"
+    assert quality["heldout_pairs"] == quality["heldout_records"] > 0
+    assert quality["heldout_perplexity_base"] is None
+    (message,) = (
+        item["message"]
+        for item in data(member.client.get("/api/notifications"))["items"]
+        if item["type"] == "job_completed"
+    )
+    assert "held-out pairs the chosen answer is ahead in" in message

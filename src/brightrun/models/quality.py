@@ -28,7 +28,7 @@ def quality_metrics(result: Mapping[str, Any], records: Sequence[Mapping[str, An
 
     result: what the trainer's `done` event says. records: of heldout.json, one a held-out record, with
     `conversation_id, tokens, loss_sum_base, loss_sum_adapter` (nats, summed over trained tokens); empty when nothing
-    was held out.
+    was held out. Of a preference run a record has `pairs` (1) too, and the loss is that of the pair.
 
     `heldout_loss_difference` is adapter − base, below 0 when the adapter is better; `heldout_loss_difference_low` and
     `_high` are its 95 % interval from a paired bootstrap over whole conversations, since answers of one conversation
@@ -37,7 +37,7 @@ def quality_metrics(result: Mapping[str, Any], records: Sequence[Mapping[str, An
     metrics: dict[str, Any] = {
         "train_loss_first": result.get("train_loss_first"),
         "train_loss_last": result.get("train_loss_last"),
-        "unit": _UNIT,
+        "unit": result.get("unit", _UNIT),
     }
     if not records:
         return metrics | {
@@ -45,9 +45,10 @@ def quality_metrics(result: Mapping[str, Any], records: Sequence[Mapping[str, An
             "verdict_reason": "Nothing was held out of training, so nothing can be said of how the adapter answers.",
         }
     conversations = _by_conversation(records)
-    tokens = sum(n for _base, _adapter, n in conversations)
-    base = math.fsum(base for base, _adapter, _n in conversations) / tokens
-    adapter = math.fsum(adapter for _base, adapter, _n in conversations) / tokens
+    n = sum(n for _base, _adapter, n in conversations)
+    base = math.fsum(base for base, _adapter, _n in conversations) / n
+    adapter = math.fsum(adapter for _base, adapter, _n in conversations) / n
+    pairs = sum(int(record.get("pairs", 0)) for record in records)
     low, high, resamples = bootstrap_difference(conversations)
     on_heldout = bool(result.get("selected_on_heldout"))
     verdict, reason = _judge(low, high, len(conversations), selected_on_heldout=on_heldout)
@@ -57,11 +58,14 @@ def quality_metrics(result: Mapping[str, Any], records: Sequence[Mapping[str, An
         "heldout_loss_difference": adapter - base,
         "heldout_loss_difference_low": low,
         "heldout_loss_difference_high": high,
-        "heldout_perplexity_base": _perplexity(base),
-        "heldout_perplexity_adapter": _perplexity(adapter),
+        "heldout_perplexity_base": None if pairs else _perplexity(base),
+        "heldout_perplexity_adapter": None if pairs else _perplexity(adapter),
+        "heldout_pairs": pairs,
+        "heldout_reward_margin": result.get("heldout_reward_margin"),
+        "heldout_reward_accuracy": result.get("heldout_reward_accuracy"),
         "heldout_conversations": len(conversations),
         "heldout_records": len(records),
-        "heldout_tokens": tokens,
+        "heldout_tokens": sum(int(record["tokens"]) for record in records),
         "selected_on_heldout": on_heldout,
         "confidence": CONFIDENCE,
         "interval_method": f"paired bootstrap over conversations, percentiles of {resamples} resamples, seed 0",
@@ -71,10 +75,10 @@ def quality_metrics(result: Mapping[str, Any], records: Sequence[Mapping[str, An
 
 
 def bootstrap_difference(conversations: Sequence[tuple[float, float, int]], seed: int = 0) -> tuple[float, float, int]:
-    """95 % interval of the difference in loss per token, adapter − base, and how many resamples it is from.
+    """95 % interval of the difference in loss per token (or pair), adapter − base, and how many resamples it is from.
 
-    conversations: (loss sum of the base, of the adapter, tokens) of each. A resample draws as many conversations as
-    there are, with replacement, and divides sums by sums.
+    conversations: (loss sum of the base, of the adapter, tokens or pairs) of each. A resample draws as many
+    conversations as there are, with replacement, and divides sums by sums.
     """
     draws = [(adapter - base, tokens) for base, adapter, tokens in conversations]
     resamples = min(_RESAMPLES, max(200, _MOST_DRAWS // len(draws)))
@@ -94,8 +98,8 @@ def _by_conversation(records: Sequence[Mapping[str, Any]]) -> list[tuple[float, 
         of = sums.setdefault(str(record["conversation_id"]), [0.0, 0.0, 0])
         of[0] += record["loss_sum_base"]
         of[1] += record["loss_sum_adapter"]
-        of[2] += record["tokens"]
-    return [(base, adapter, int(tokens)) for base, adapter, tokens in sums.values()]
+        of[2] += record.get("pairs") or record["tokens"]
+    return [(base, adapter, int(n)) for base, adapter, n in sums.values()]
 
 
 def _judge(low: float, high: float, conversations: int, *, selected_on_heldout: bool) -> tuple[Verdict, str]:

@@ -144,7 +144,9 @@ _CURVES = text(
     """
     select coalesce(t.step, h.step) as step, coalesce(t.epoch, h.epoch) as epoch, t.training_loss,
            h.validation_loss as heldout_loss, t.learning_rate, t.gradient_norm, t.trained_tokens,
-           t.throughput as tokens_per_s, t.memory_bytes, t.gpu_memory_bytes,
+           t.throughput as tokens_per_s, t.memory_bytes, t.gpu_memory_bytes, t.gpu_utilization, t.cpu_percent,
+           t.reward_margin, t.reward_accuracy, h.reward_margin as heldout_reward_margin,
+           h.reward_accuracy as heldout_reward_accuracy,
            coalesce(t.recorded_at, h.recorded_at) as recorded_at
     from (select * from metrics_points where job_id = :job_id and kind = 'train') t
     full join (select * from metrics_points where job_id = :job_id and kind = 'heldout') h on h.step = t.step
@@ -153,7 +155,8 @@ _CURVES = text(
 )
 CURVE_COLUMNS = (
     "step", "epoch", "training_loss", "heldout_loss", "learning_rate", "gradient_norm", "trained_tokens",
-    "tokens_per_s", "memory_bytes", "gpu_memory_bytes", "recorded_at",
+    "tokens_per_s", "memory_bytes", "gpu_memory_bytes", "gpu_utilization", "cpu_percent", "reward_margin",
+    "reward_accuracy", "heldout_reward_margin", "heldout_reward_accuracy", "recorded_at",
 )  # fmt: skip
 
 

@@ -105,6 +105,12 @@ def _proof(job: TrainingJob) -> str:
     base, tuned = job.heldout_loss_base, job.heldout_loss_adapter
     if base is None or tuned is None:
         return f"the adapter is stored. Nothing was held out to measure it. It cost ${job.current_cost:.2f}."
+    if (job.result or {}).get("method") == "dpo":
+        won = (job.result or {}).get("heldout_reward_accuracy") or 0.0
+        return (
+            f"on {job.heldout_conversations} held-out pairs the chosen answer is ahead in {won:.0%}; their loss is "
+            f"{base:.3f} without and {tuned:.3f} with the adapter. It cost ${job.current_cost:.2f}."
+        )
     return (
         f"loss per trained token on {job.heldout_conversations} held-out conversations {base:.3f} without and "
         f"{tuned:.3f} with the adapter. It cost ${job.current_cost:.2f}."

@@ -13,6 +13,7 @@ from brightrun.accounts.context import PageCtx, RequestContext, page_needs
 from brightrun.accounts.roles import Permission
 from brightrun.errors import InvalidInputError
 from brightrun.formats.hyperparameters import SPECS
+from brightrun.formats.methods import METHODS
 from brightrun.training import repository, scheduling, series, service
 from brightrun.training.schemas import JobOut
 from brightrun.training.setting_words import LABELS, plain_number, range_words, setting_text
@@ -153,6 +154,7 @@ async def _job(
         reasons=REASON_WORDS,
         adjustable=adjustable_settings(job),
         setting_labels=LABELS,
+        methods=METHODS,
         setting_text=setting_text,
         checkpoint_choices=checkpoint_choices(job),
         log=log,

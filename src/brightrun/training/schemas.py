@@ -387,6 +387,10 @@ class PointOut(BaseModel):
     throughput: float | None
     memory_bytes: int | None
     gpu_memory_bytes: int | None
+    gpu_utilization: float | None
+    cpu_percent: float | None
+    reward_margin: float | None
+    reward_accuracy: float | None
     recorded_at: datetime
 
 

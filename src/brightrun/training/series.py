@@ -11,7 +11,7 @@ from brightrun.training.tables import SeriesKind
 
 COLUMNS = (
     "step, epoch, training_loss, validation_loss, learning_rate, gradient_norm, trained_tokens, throughput,"
-    " memory_bytes, gpu_memory_bytes, recorded_at"
+    " memory_bytes, gpu_memory_bytes, gpu_utilization, cpu_percent, reward_margin, reward_accuracy, recorded_at"
 )
 _OF_JOB = "from metrics_points where job_id = :job_id and kind = :kind"
 _SUMMARY = text(f"select count(*) as total, min(step) as first, max(step) as last {_OF_JOB}")

@@ -285,6 +285,8 @@ class MetricsPoint(InWorkspace, Base):
     """One point of a curve. A step that was run again after a resume replaces the earlier one.
 
     throughput: tokens/s without padding. memory_bytes: resident; gpu_memory_bytes: peak on the device.
+    gpu_utilization: percent of the time that it computed. cpu_percent: 100 is one core. reward_margin, _accuracy: with
+    DPO, how far and how often the chosen answers are ahead.
     run, seq: the event it comes from, so that reading the same events twice changes nothing.
     """
 
@@ -307,6 +309,9 @@ class MetricsPoint(InWorkspace, Base):
     memory_bytes: Mapped[BigInt | None]
     gpu_memory_bytes: Mapped[BigInt | None]
     gpu_utilization: Mapped[float | None] = mapped_column(Double)
+    cpu_percent: Mapped[float | None] = mapped_column(Double)
+    reward_margin: Mapped[float | None] = mapped_column(Double)
+    reward_accuracy: Mapped[float | None] = mapped_column(Double)
     recorded_at: Mapped[datetime]
     run: Mapped[int]
     seq: Mapped[BigInt]

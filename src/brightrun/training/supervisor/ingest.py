@@ -40,7 +40,10 @@ async def ingest(session: AsyncSession, job: TrainingJob, events: list[dict[str,
                 _metric(job, event, at, points)
                 pace.saw(int(event["step"]), at)
                 if event.get("heldout_loss") is not None:
-                    message = f"Held-out loss {event['heldout_loss']:.4f} after step {event['step']}."
+                    message = f"Held-out loss {event['heldout_loss']:.4f} after step {event['step']}"
+                    if (won := event.get("heldout_reward_accuracy")) is not None:
+                        message += f"; the chosen answer is ahead in {won:.0%} of the pairs"
+                    message += "."
                     lines.append(_line(job, event, at, "evaluation", message))
             case "stage":
                 _stage(job, event, at, points)
@@ -104,6 +107,7 @@ def _metric(
     else:
         points[SeriesKind.HELDOUT, step] = _point(job, event, at, SeriesKind.HELDOUT, step)
         shown |= {"heldout_loss": heldout, "heldout_step": step}
+        shown |= {key: value for key, value in event.items() if key.startswith("heldout_reward_")}
     job.current_metrics = shown
     job.current_step = step
     job.current_epoch = float(event.get("epoch") or 0.0)
@@ -129,6 +133,10 @@ def _point(job: TrainingJob, event: dict[str, Any], at: datetime, kind: SeriesKi
         "throughput": event.get("tokens_per_s") if training else None,
         "memory_bytes": event.get("rss_bytes") if training else None,
         "gpu_memory_bytes": event.get("gpu_bytes") if training else None,
+        "gpu_utilization": event.get("gpu_percent") if training else None,
+        "cpu_percent": event.get("cpu_percent") if training else None,
+        "reward_margin": event.get("reward_margin" if training else "heldout_reward_margin"),
+        "reward_accuracy": event.get("reward_accuracy" if training else "heldout_reward_accuracy"),
         "recorded_at": at,
         "run": job.run_number,
         "seq": int(event["seq"]),
