@@ -44,6 +44,7 @@ from brightrun.training import api as training_api
 from brightrun.training import new_pages as new_job_pages
 from brightrun.training import pages as training_pages
 from brightrun.training import queue_pages
+from brightrun.training import record_pages as job_record_pages
 from brightrun.training.templates import api as templates_api
 from brightrun.training.templates import pages as templates_pages
 from brightrun.web import errors
@@ -82,6 +83,7 @@ ROUTERS = (
     new_job_pages.router,
     templates_pages.router,
     queue_pages.router,
+    job_record_pages.router,
     training_pages.router,
     job_action_pages.router,
     models_pages.router,

@@ -4,20 +4,20 @@
 
 from collections.abc import Collection, Iterable
 from typing import Annotated, Any
+from urllib.parse import urlencode
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Response
-from fastapi.responses import JSONResponse
 
 from brightrun.accounts.context import PageCtx, RequestContext, page_needs
 from brightrun.accounts.roles import Permission
 from brightrun.errors import InvalidInputError
 from brightrun.formats.hyperparameters import SPECS
 from brightrun.formats.methods import METHODS
-from brightrun.training import repository, scheduling, series, service
+from brightrun.training import repository, scheduling, service
 from brightrun.training.schemas import JobOut
 from brightrun.training.setting_words import LABELS, plain_number, range_words, setting_text
-from brightrun.training.tables import ACTIVE, WAITING, JobPriority, JobStage, JobStatus, SeriesKind
+from brightrun.training.tables import ACTIVE, WAITING, JobPriority, JobStage, JobStatus
 from brightrun.training.views import job_view, job_views
 from brightrun.web import views
 from brightrun.web.filters import duration
@@ -29,7 +29,6 @@ router = APIRouter(prefix="/training", include_in_schema=False)
 _READ = page_needs(Permission.JOBS_READ)
 _PAGE_SIZE = 20
 _LOG_LINES = 100
-_CURVE_POINTS = 1000
 _ACTIVE_FILTER = "active"
 _WHOLE_LOG = "all"
 _NOISE = ("log", "sample")
@@ -44,6 +43,7 @@ STAGE_WORDS = {
     JobStage.TRAINING: "Training",
     JobStage.FINALIZING: "Measuring and storing",
 }
+LEVEL_WORDS = {"info": "Information", "warning": "Warnings", "error": "Errors"}
 PRIORITY_WORDS = {
     JobPriority.HIGH: "High: before others",
     JobPriority.NORMAL: "Normal",
@@ -119,21 +119,41 @@ def statuses_of(text: str) -> tuple[JobStatus, ...]:
 
 
 @router.get("/{job_id}", **_READ)
-async def job_page(ctx: PageCtx, job_id: UUID, part: Text = "", log: Text = "") -> Response:
-    """part: `now` or `story`, the two live parts, for our script. log: `all`, or without the trainer's own lines."""
+async def job_page(
+    ctx: PageCtx, job_id: UUID, part: Text = "", log: Text = "", level: Text = "", find: Text = ""
+) -> Response:
+    """part: `now` or `story`, the two live parts, for our script. log: `all`, or without the trainer's own lines.
+
+    level, find: only lines of the log at this level, with these words.
+    """
     block = part if part in {"now", "story"} and views.is_fragment_request(ctx.request) else None
-    return await _job(ctx, job_id, block=block, log=log)
+    chosen = level if level in LEVEL_WORDS else ""
+    return await _job(ctx, job_id, block=block, log=log, level=chosen, find=find.strip())
 
 
 async def _job(
-    ctx: RequestContext, job_id: UUID, *, block: str | None = None, log: str = "", status: int = 200, **values: Any
+    ctx: RequestContext,
+    job_id: UUID,
+    *,
+    block: str | None = None,
+    log: str = "",
+    level: str = "",
+    find: str = "",
+    status: int = 200,
+    **values: Any,
 ) -> Response:
     job = await job_view(ctx.session, await service.get(ctx.session, job_id))
     await scheduling.add_places(ctx.session, ctx.settings, [job])
     told: dict[str, Any] = {"events": [], "events_total": 0, "samples": []}
     if block != "now":
         told["events"], told["events_total"] = await repository.list_events(
-            ctx.session, job_id, page=Page(limit=_LOG_LINES), without=() if log == _WHOLE_LOG else _NOISE
+            ctx.session,
+            job_id,
+            page=Page(limit=_LOG_LINES),
+            # Who looks for words wants to find them wherever they stand.
+            without=() if log == _WHOLE_LOG or find else _NOISE,
+            level=level or None,
+            search=find or None,
         )
         first, _total = await repository.list_events(
             ctx.session, job_id, page=Page(limit=20), types=("sample",), newest_first=False
@@ -158,6 +178,10 @@ async def _job(
         setting_text=setting_text,
         checkpoint_choices=checkpoint_choices(job),
         log=log,
+        level=level,
+        find=find,
+        levels=[("", "All levels"), *LEVEL_WORDS.items()],
+        log_query=urlencode({key: text for key, text in {"log": log, "level": level, "find": find}.items() if text}),
         stage_words=STAGE_WORDS,
         can_write=Permission.JOBS_WRITE in permissions,
         priorities=priority_choices(job, permissions),
@@ -268,18 +292,3 @@ def sample_pairs(events: Iterable[Any]) -> list[dict[str, Any]]:
             case _:
                 pair["after"] = details.get("answer", "")
     return list(found.values())
-
-
-@router.get("/{job_id}/curve", **_READ)
-async def curve(ctx: PageCtx, job_id: UUID, after: Annotated[int, Query(ge=-1)] = -1) -> Response:
-    """The loss curves as the chart takes them, `{data: {train: [[step, loss]…], heldout: […]}}`; after: only later
-    steps. Long curves are thinned as in `GET /api/jobs/{id}/metrics`."""
-    await service.get(ctx.session, job_id)
-    answer = {}
-    for kind in SeriesKind:
-        rows, _total = await series.series(ctx.session, job_id, kind, points=_CURVE_POINTS)
-        column = "training_loss" if kind is SeriesKind.TRAIN else "validation_loss"
-        answer[kind.value] = [
-            [row["step"], row[column]] for row in rows if row["step"] > after and row[column] is not None
-        ]
-    return JSONResponse({"data": answer})

@@ -154,3 +154,13 @@ async def list_events(
     order = [column.desc() for column in columns] if newest_first else [column.asc() for column in columns]
     rows = await session.scalars(select(JobEvent).where(*where).order_by(*order).offset(page.offset).limit(page.limit))
     return rows.all(), total
+
+
+async def best_checkpoint(session: AsyncSession, job_id: UUID) -> int | None:
+    """The step of the newest checkpoint that was the best on held-out records when it was saved; None without one."""
+    return await session.scalar(
+        select(JobEvent.details["step"].as_integer())
+        .where(JobEvent.job_id == job_id, JobEvent.type == "checkpoint", JobEvent.details["best"].as_boolean())
+        .order_by(JobEvent.recorded_at.desc(), JobEvent.id.desc())
+        .limit(1)
+    )

@@ -13,6 +13,12 @@ COLUMNS = (
     "step, epoch, training_loss, validation_loss, learning_rate, gradient_norm, trained_tokens, throughput,"
     " memory_bytes, gpu_memory_bytes, gpu_utilization, cpu_percent, reward_margin, reward_accuracy, recorded_at"
 )
+NAMES = tuple(name.strip() for name in COLUMNS.split(","))
+MEASURED = (
+    "learning_rate", "gradient_norm", "throughput", "memory_bytes", "cpu_percent", "gpu_memory_bytes",
+    "gpu_utilization", "reward_margin", "reward_accuracy",
+)  # fmt: skip
+"""What a chart can show beside the losses, of the steps of training."""
 _OF_JOB = "from metrics_points where job_id = :job_id and kind = :kind"
 _SUMMARY = text(f"select count(*) as total, min(step) as first, max(step) as last {_OF_JOB}")
 _ALL = text(f"select {COLUMNS} {_OF_JOB} order by step")
@@ -41,3 +47,14 @@ async def series(
     chosen = await session.execute(_CHOSEN, {**which, "first": first, "span": last - first + 1, "buckets": buckets})
     steps = {first, last, *(step for pair in chosen for step in pair)}
     return (await session.execute(_THESE, {**which, "steps": sorted(steps)})).mappings().all(), total
+
+
+_AFTER = text(f"select {COLUMNS} {_OF_JOB} and step > :after order by step limit :limit")
+
+
+async def points_after(
+    session: AsyncSession, job_id: UUID, kind: SeriesKind, after: int, limit: int
+) -> Sequence[RowMapping]:
+    """The next points of a curve, none left out."""
+    which = {"job_id": job_id, "kind": kind.value, "after": after, "limit": limit}
+    return (await session.execute(_AFTER, which)).mappings().all()
