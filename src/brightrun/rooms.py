@@ -9,6 +9,7 @@ _ROOMS = (
     "notifications",
     "costs",
     "audit",
+    "llm",
     "scaffolding",
     "datasets",
     "training",

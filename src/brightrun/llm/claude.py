@@ -24,6 +24,7 @@ from brightrun.llm.calls import (
     StopReason,
     Usage,
 )
+from brightrun.llm.transport import transport_for
 from brightrun.llm.wire import (
     SCHEMA_WORDS,
     broken_answer,
@@ -68,7 +69,9 @@ class Claude:
             base_url=(base_url or "https://api.anthropic.com").rstrip("/"),
             max_retries=0,
             timeout=timeout,
-            http_client=DefaultAsyncHttpxClient(limits=connections(connections_most), timeout=timeout),
+            http_client=DefaultAsyncHttpxClient(
+                limits=connections(connections_most), timeout=timeout, transport=transport_for(connections_most)
+            ),
             open_telemetry=False,
         )
         self.address = str(self.sdk.base_url).rstrip("/")

@@ -18,6 +18,7 @@ from brightrun.llm.calls import (
     StopReason,
     Usage,
 )
+from brightrun.llm.transport import transport_for
 from brightrun.llm.wire import (
     SCHEMA_WORDS,
     broken_answer,
@@ -57,6 +58,7 @@ class OpenAICompatible:
             headers=headers,
             limits=connections(connections_most),
             timeout=httpx2.Timeout(timeout_s, connect=10.0, pool=None),
+            transport=transport_for(connections_most),
         )
         self._forms: dict[str, AnswerForm] = {}
         self._new_limit_name: set[str] = set()
@@ -159,7 +161,13 @@ def told_limits(headers: Mapping[str, str]) -> Limits | None:
 
 
 def read_completion(
-    completion: Any, raw: str, request_id: str | None, limits: Limits | None, duration_s: float, *, unfence: bool
+    completion: Any,
+    raw: str,
+    request_id: str | None = None,
+    limits: Limits | None = None,
+    duration_s: float = 0.0,
+    *,
+    unfence: bool = False,
 ) -> Answer:
     """Raises ConnectionBroken for JSON that is no completion."""
     try:
