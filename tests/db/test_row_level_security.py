@@ -36,6 +36,7 @@ LOOKUPS = {
     "lookup_queue",
     "lookup_overdue_stops",
     "lookup_purgeable_runs",
+    "lookup_unrecorded_requests",
 }
 NOT_OWNED = {"alembic_version", "rate_limits", "training_machines", "training_backlog"}
 """Tables that belong to nobody."""

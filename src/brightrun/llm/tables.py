@@ -81,8 +81,8 @@ class ProviderKey(HasId, InWorkspace, HasTimestamps, Base):
     __table_args__ = (
         enum_check("provider", Provider),
         CheckConstraint("char_length(last_four) <= 4", name="last_four"),
-        CheckConstraint("secret is not null or base_url is not null", name="something"),
         UniqueConstraint("workspace_id", "provider"),
+        Index("provider_keys_created_by_idx", "created_by", postgresql_where=text("created_by is not null")),
     )
 
     provider: Mapped[str]
@@ -100,6 +100,7 @@ class ProviderTerms(HasId, InWorkspace, Base):
     __table_args__ = (
         enum_check("provider", Provider),
         UniqueConstraint("workspace_id", "provider", "version"),
+        Index("provider_terms_accepted_by_idx", "accepted_by", postgresql_where=text("accepted_by is not null")),
     )
 
     provider: Mapped[str]
