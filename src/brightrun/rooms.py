@@ -14,6 +14,7 @@ _ROOMS = (
     "datasets",
     "training",
     "training.templates",
+    "training.estimates",
     "models",
 )
 

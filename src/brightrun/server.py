@@ -45,6 +45,7 @@ from brightrun.training import new_pages as new_job_pages
 from brightrun.training import pages as training_pages
 from brightrun.training import queue_pages
 from brightrun.training import record_pages as job_record_pages
+from brightrun.training.estimates import api as estimates_api
 from brightrun.training.templates import api as templates_api
 from brightrun.training.templates import pages as templates_pages
 from brightrun.web import errors
@@ -63,6 +64,7 @@ ROUTERS = (
     scaffolding_api.router,
     datasets_api.router,
     mask_api.router,
+    estimates_api.router,
     training_api.router,
     templates_api.router,
     models_api.router,

@@ -13,6 +13,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "convert": ("brightrun.cli.convert", "convert", "Write a training file in another format. No server needed."),
     "split": ("brightrun.cli.split", "split", "Split a file into train and held-out. No server needed."),
     "inspect": ("brightrun.cli.inspect", "inspect", "Show which tokens of a row a model learns. No server needed."),
+    "estimate": ("brightrun.cli.estimate", "estimate", "Memory, time and cost of a run, before it. No server needed."),
     "datasets": ("brightrun.cli.datasets", "app", "Upload, list, show, confirm, delete and restore datasets."),
     "jobs": ("brightrun.cli.jobs", "app", "Start, watch, pause, resume, list and cancel training jobs."),
     "models": ("brightrun.cli.models", "app", "List, show and download trained models."),
@@ -31,7 +32,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "doctor": ("brightrun.cli.doctor", "doctor", "Look at this installation and say what is wrong."),
 }
 
-DIRECT = frozenset({"validate", "convert", "split"})
+DIRECT = frozenset({"validate", "convert", "split", "estimate"})
 """Commands that read their own command line (`main(arguments) -> exit status`): the library behind the others takes
 longer to load than a small file takes to check."""
 

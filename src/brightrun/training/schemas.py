@@ -84,6 +84,10 @@ class JobCreate(BaseModel):
     base_model: BaseModelName | None = None
     name: Name | None = None
     seed: Annotated[int | None, Field(ge=0, le=4_294_967_295)] = None
+    promise_digest: Annotated[
+        str | None,
+        Field(max_length=64, description="`digest` of the promise that was shown; another one now answers 409"),
+    ] = None
     max_cost_usd: MaxCost | None = None
     budget_override_reason: OverrideReason | None = None
     priority: JobPriority = JobPriority.NORMAL
@@ -242,7 +246,8 @@ class JobOut(BaseModel):
     """One job.
 
     progress: percent, never goes back. eta_seconds: from the measured rate; null where none is known yet.
-    cost_usd: up to now, exact to the second; final_cost_usd once it has ended. promise: the estimate at creation.
+    cost_usd: up to now, exact to the second; final_cost_usd once it has ended. promise: the estimate at creation,
+    frozen; actual: what became of it, once the run is done.
     metrics: the latest point of the curves. series: the curves, thinned to about 500 points each; null in lists and
     in answers to writes, and at /metrics with as many points as asked for. cancelling: asked to stop, not stopped yet.
     pausing: asked to pause, not paused yet. stop_overdue: asked to stop, and not confirmed within a minute.
@@ -290,6 +295,7 @@ class JobOut(BaseModel):
     rules_fired: list[str]
     gpu_config: dict[str, Any]
     promise: dict[str, Any]
+    actual: dict[str, Any] | None
 
     metrics: dict[str, Any] | None
     series: dict[SeriesKind, "SeriesOut"] | None = None

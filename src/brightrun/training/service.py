@@ -82,7 +82,7 @@ async def create(
     body = await templates.applied(session, body)
     # Locked: it must not be deleted or validated anew between this look and the commit.
     dataset = await datasets.get_for_update(session, body.dataset_id)
-    _require_ready(dataset)
+    require_ready(dataset)
     assert dataset.sha256 is not None
     assert dataset.format is not None
     overrides = dict(body.hyperparameters)
@@ -99,7 +99,8 @@ async def create(
     scheduling.require_may_set(principal, JobPriority.NORMAL, body.priority)
     values, gpu, count = configuration.values, configuration.gpu, configuration.gpu_count
     price = (gpu.price_per_gpu_hour_usd * count).quantize(Decimal("0.000001"))
-    promise = await estimating.promise_for_job(settings, subject, configuration, base_model)
+    promise = await estimating.promise_for_job(session, settings, subject, configuration, base_model, dataset)
+    estimating.require_same(promise, body.promise_digest)
     upper = spending.upper_estimate(promise, price, body.max_cost_usd)
     override = await spending.require_budget(session, principal, upper, override=body.budget_override_reason)
     job = TrainingJob(
@@ -170,7 +171,8 @@ async def _earlier(session: AsyncSession, principal: Principal, key: str, digest
     return job
 
 
-def _require_ready(dataset: Dataset) -> None:
+def require_ready(dataset: Dataset) -> None:
+    """Raises ConflictError, with the reason, for a dataset that cannot be trained on."""
     trains = dataset.format not in TRAINED_LATER
     if dataset.status == DatasetStatus.READY and dataset.training_ready and trains and dataset.sha256 is not None:
         return

@@ -85,7 +85,8 @@ class TrainingJob(HasId, InWorkspace, HasTimestamps, Base):
     """One training run: what was asked for, where it is, what it cost, how it ended.
 
     overrides: hyperparameters that the user set on top of the preset; hyperparameters: all of them, as they run.
-    gpu_config: `{type, count, price_per_gpu_hour_usd, …}`, frozen at creation. estimate: the promise at creation.
+    gpu_config: `{type, count, price_per_gpu_hour_usd, …}`, frozen at creation. estimate: the promise at creation;
+    actual: what became of it (`estimates/scoring.py`).
     dataset_sha256: of the bytes that were validated when the job was created; other bytes are not trained on.
     progress: 0…100, never goes back. trained_at: the trainer is done; the model is being stored.
     max_cost: USD that it may cost in all; it saves and stops there. budget_override: who let it pass the workspace's
@@ -149,6 +150,7 @@ class TrainingJob(HasId, InWorkspace, HasTimestamps, Base):
     gpu_config: Mapped[dict[str, Any]]
     price_per_hour: Mapped[Money]
     estimate: Mapped[dict[str, Any]]
+    actual: Mapped[dict[str, Any] | None]
     idempotency_key: Mapped[str | None]
     request_hash: Mapped[str | None]
     retry_of: Mapped[UUID | None] = mapped_column(ForeignKey("training_jobs.id", ondelete="SET NULL"))

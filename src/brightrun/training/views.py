@@ -111,6 +111,7 @@ def _view(job: TrainingJob, dataset: Dataset) -> JobOut:
         rules_fired=job.rules_fired,
         gpu_config=job.gpu_config,
         promise=job.estimate,
+        actual=job.actual,
         metrics=job.current_metrics,
         training_loss=metrics.get("loss"),
         validation_loss=metrics.get("heldout_loss"),

@@ -1,16 +1,17 @@
 """The promise: the parts of memory, duration and cost put together, each figure with an interval at level 0.9."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
 import msgspec
 
 from brightrun.formats.hyperparameters import Hyperparameters
-from brightrun.training.promise.duration import duration_parts, prior_speed
+from brightrun.training.promise.duration import Speed, duration_parts, prior_speed
 from brightrun.training.promise.lengths import Lengths
 from brightrun.training.promise.machine import GIB, Machine
+from brightrun.training.promise.measurement import Measurement
 from brightrun.training.promise.memory import memory_parts, precision_of
 from brightrun.training.promise.plan import Plan, plan_run
 from brightrun.training.promise.shape import Shape
@@ -23,6 +24,11 @@ _MILLIONTH = Decimal("0.000001")
 SECONDS_SIGMA = 0.5
 """Of the logarithm, without a probe and without a record of the machine: nine in ten within a factor 2.3."""
 MEMORY_SIGMA = {"cpu": 0.16, "cuda": 0.14}
+PROBE_SECONDS_SIGMA, PROBE_MEMORY_SIGMA = 0.1, 0.045
+_BUSY_SIGMA = 0.4
+"""Of a probe during which others used all of the machine: they may be gone when the run begins, or more."""
+GROWTH = {"cpu": 1.03, "cuda": 1.0}
+"""A long run keeps a little more than a short one: freed passes of many widths leave holes."""
 _UNCOUNTED_SIGMA = 0.25
 """Added where the lengths of the records are not counted with this model's tokenizer."""
 
@@ -48,7 +54,8 @@ class Price:
 
 @dataclass(frozen=True)
 class Question:
-    """What is to be estimated. memory, seconds: corrections by a record of the machine, if there is one."""
+    """What is to be estimated. memory, seconds: corrections by a record of the machine, if there is one. probe: what
+    was measured on it for this very run; then the record is not needed."""
 
     shape: Shape
     values: Hyperparameters
@@ -57,6 +64,7 @@ class Question:
     price: Price
     memory: Correction | None = None
     seconds: Correction | None = None
+    probe: Measurement | None = None
     sample_prompts: int = 3
     notes: tuple[str, ...] = field(default=())
 
@@ -77,13 +85,15 @@ def figure(parts: dict[str, float], sigma: float, places: int) -> dict[str, Any]
 def answer(question: Question) -> dict[str, Any]:
     """The promise as JSON: `{method, memory_bytes, seconds, cost_usd, level, fits, reasons, sources, …}`."""
     plan = plan_run(question.lengths, question.values, sample_prompts=question.sample_prompts)
-    machine, values, shape = question.machine, question.values, question.shape
+    machine, values, shape, tokens = question.machine, question.values, question.shape, question.lengths.tokens
     speed = prior_speed(shape, values, machine)
-    tokens = question.lengths.tokens
-    raw_seconds = duration_parts(plan, speed, machine, dataset_tokens=tokens)
-    raw_memory = memory_parts(shape, values, machine, plan, dataset_tokens=tokens)
-    seconds = _figure(raw_seconds, question.seconds, SECONDS_SIGMA, question.lengths, places=3)
-    memory = _figure(raw_memory, question.memory, MEMORY_SIGMA[machine.kind], question.lengths, places=0)
+    model_seconds = duration_parts(plan, speed, machine, dataset_tokens=tokens)
+    model_memory = memory_parts(shape, values, machine, plan, dataset_tokens=tokens)
+    if question.probe is None:
+        seconds = _figure(model_seconds, question.seconds, SECONDS_SIGMA, question.lengths, places=3)
+        memory = _figure(model_memory, question.memory, MEMORY_SIGMA[machine.kind], question.lengths, places=0)
+    else:
+        seconds, memory = _by_probe(question, question.probe, plan, speed)
     fits, reasons = fitting(memory, question)
     return {
         "method": METHOD,
@@ -94,13 +104,40 @@ def answer(question: Question) -> dict[str, Any]:
         "fits": fits,
         "reasons": [*reasons, *question.notes],
         "sources": _sources(question),
+        "basis": "probe" if question.probe else "record" if question.seconds or question.memory else "model",
         "machine": machine.id,
         "model": {
-            "seconds": round(sum(raw_seconds.values()), 3),
-            "memory_bytes": int(sum(raw_memory.values())),
+            "seconds": round(sum(model_seconds.values()), 3),
+            "memory_bytes": int(sum(model_memory.values())),
         },
         "plan": _plan_json(plan, question),
     }
+
+
+def _by_probe(
+    question: Question, probe: Measurement, plan: Plan, speed: Speed
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(seconds, memory), from what was measured."""
+    measured = replace(
+        speed,
+        slower=probe.speed,
+        evaluating=probe.evaluation if probe.evaluation is not None else probe.speed,
+        checkpoint=probe.checkpoint_s,
+        answer=probe.answer_s,
+        start=probe.start_s,
+        finish=probe.finish_s,
+        record_token=probe.record_token_s,
+    )
+    tokens = question.lengths.tokens
+    parts = duration_parts(plan, measured, question.machine, dataset_tokens=tokens)
+    share = parts["training"] / max(1e-9, sum(parts.values()))
+    sigma = math.sqrt(PROBE_SECONDS_SIGMA**2 + (share * probe.speed_sigma) ** 2 + (_BUSY_SIGMA * probe.busy) ** 2)
+    seconds = figure(parts, sigma, 3)
+    widest = replace(plan, largest_padded=probe.largest_padded, largest_trained=probe.largest_trained)
+    bytes_by_part = memory_parts(question.shape, question.values, question.machine, widest, dataset_tokens=tokens)
+    factor = probe.peak_bytes / probe.model_bytes * GROWTH[question.machine.kind]
+    memory = figure({name: value * factor for name, value in bytes_by_part.items()}, PROBE_MEMORY_SIGMA, 0)
+    return seconds, memory
 
 
 def _figure(
@@ -192,11 +229,16 @@ def _sources(question: Question) -> dict[str, str]:
         "model": question.shape.source,
         "tokens": question.lengths.source,
         "gpu": question.machine.source,
-        "memory": question.memory.source if question.memory else "the model alone: no probe, no record of this machine",
-        "seconds": (
-            question.seconds.source if question.seconds else "the model alone: no probe, no record of this machine"
-        ),
+        "memory": _basis(question, question.memory),
+        "seconds": _basis(question, question.seconds),
     }
+
+
+def _basis(question: Question, record: Correction | None) -> str:
+    if (probe := question.probe) is not None:
+        busy = f", while others used {probe.busy:.0%} of the machine" if probe.busy >= 0.1 else ""
+        return f"a probe of {probe.steps} steps on {probe.machine}{busy}"
+    return record.source if record is not None else "the model alone: no probe, no record of this machine"
 
 
 def _plan_json(plan: Plan, question: Question) -> dict[str, Any]:

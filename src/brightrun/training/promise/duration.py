@@ -17,7 +17,8 @@ class Speed:
     """Seconds a unit on one machine for one model. call: one pass. padded: a token of it. squares: a token times the
     row's length. trained: a position through the output head. update: one optimiser step beside its passes. forward:
     share of a training pass that a pass without a backward takes. checkpoint: saving one. answer: one sample answer.
-    start: from the process's start to the first step, the data aside. record_token: reading a token of the data.
+    start: from the process's start to the first step, the data aside. finish: from the last answer to the end.
+    record_token: reading a token of the data. slower, evaluating: measured ÷ expected of steps and of evaluations.
     """
 
     call: float
@@ -31,6 +32,8 @@ class Speed:
     start: float
     finish: float
     record_token: float
+    slower: float = 1.0
+    evaluating: float = 1.0
 
     def training_pass(self, passes: Passes) -> float:
         return (
@@ -76,14 +79,25 @@ def prior_speed(shape: Shape, values: Hyperparameters, machine: Machine) -> Spee
 
 def duration_parts(plan: Plan, speed: Speed, machine: Machine, *, dataset_tokens: float) -> dict[str, float]:
     """Seconds by part; their sum is from the start of the trainer's process to its end."""
-    evaluation = speed.training_pass(plan.evaluation) * speed.forward
+    evaluation = speed.training_pass(plan.evaluation) * speed.forward * speed.evaluating
     parts = {
         "start_up": speed.start + dataset_tokens * speed.record_token,
-        "training": speed.training_pass(plan.training) + plan.steps * speed.update,
+        "training": _training_s(plan, speed),
         "evaluation": plan.held_passes * evaluation,
         "checkpoints": plan.checkpoints * speed.checkpoint,
-        "finish": speed.finish + 2 * plan.answers * speed.answer,
+        "answers": min(plan.answers * speed.answer, _answers_limit(speed, plan)),
+        "finish": speed.finish,
     }
     if machine.rented_start_s:
         parts["machine"] = machine.rented_start_s
     return parts
+
+
+def _training_s(plan: Plan, speed: Speed) -> float:
+    return (speed.training_pass(plan.training) + plan.steps * speed.update) * speed.slower
+
+
+def _answers_limit(speed: Speed, plan: Plan) -> float:
+    """The trainer answers less often once answers have taken a tenth of the time, and ten seconds."""
+    per_round = plan.answers / (plan.evaluations + 1) if plan.answers else 0.0
+    return 2 * per_round * speed.answer + max(10.0, 0.1 * _training_s(plan, speed))

@@ -43,8 +43,8 @@ class Passes:
 @dataclass(frozen=True)
 class Plan:
     """steps: of the optimiser. training: of all of them. evaluation: of one. evaluations: while training; the last
-    measures base and adapter, and so do the first and the end: see `held_passes`. largest: padded tokens and trained
-    positions of the widest pass. train_records, heldout_records: as the split will make them, near enough."""
+    measures base and adapter, and so do the first and the end: see `held_passes`. largest_*: of the widest pass.
+    train_records, heldout_records: as the split will make them, near enough. answers: sample answers in all."""
 
     steps: int
     training: Passes
@@ -95,13 +95,14 @@ def plan_run(lengths: Lengths, values: Hyperparameters, *, sample_prompts: int =
         training=training,
         evaluation=evaluation,
         evaluations=evaluations,
-        checkpoints=math.ceil(steps / values.checkpoint_every_steps),
+        # One every so many steps, one at the end, and one where the held-out loss is the lowest so far.
+        checkpoints=math.ceil(steps / values.checkpoint_every_steps) + max(0, evaluations - 1),
         largest_padded=padded,
         largest_trained=trained,
         largest_squares=squares,
         train_records=train,
         heldout_records=heldout,
-        answers=min(sample_prompts, heldout),
+        answers=min(sample_prompts, heldout) * (evaluations + 1),
     )
 
 

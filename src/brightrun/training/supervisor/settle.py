@@ -13,6 +13,7 @@ from brightrun.notifications.tables import NotificationType
 from brightrun.queue import enqueue
 from brightrun.training import endings
 from brightrun.training.changes import announce, note
+from brightrun.training.estimates import scoring
 from brightrun.training.service import REGISTER_TASK
 from brightrun.training.supervisor.outcomes import MAX_FRUITLESS, MAX_OWN_FAILURES, Verdict, pause_s
 from brightrun.training.tables import JobStage, JobStatus, Outcome, TrainingAttempt, TrainingJob
@@ -74,6 +75,7 @@ async def trained(session: AsyncSession, job: TrainingJob) -> None:
     job.lease_owner = job.lease_expires_at = None
     job.estimated_completion_at = None
     await session.flush()
+    await scoring.score_job(session, job)
     await note(session, job, "trained", "Training is done; the adapter is being stored as a model.")
     await enqueue(session, REGISTER_TASK, job_id=job.id, workspace_id=job.workspace_id)
     await announce(session, job)
