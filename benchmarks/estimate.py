@@ -240,6 +240,10 @@ def table(results: list[Result], which: str) -> None:
         print(f"  widest interval of the duration: {wide:.2f} × its value")
 
 
+def told(seconds: float, memory: float) -> str:
+    return f"{seconds:.1f} s, {memory / MIB:.0f} MiB"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="*", help="parts of the configurations' names")
@@ -254,13 +258,9 @@ def main() -> None:
             inner.mkdir()
             results.append(measure(case, inner))
             last = results[-1]
-            print(
-                f"{case.name}: {last.steps} steps, {last.seconds:.1f} s and {last.peak_bytes / MIB:.0f} MiB, promised "
-                f"{last.alone['seconds']['value']:.1f} s and {last.alone['memory_bytes']['value'] / MIB:.0f} MiB alone, "
-                f"{last.probed['seconds']['value']:.1f} s and {last.probed['memory_bytes']['value'] / MIB:.0f} MiB with "
-                f"a probe of {last.probe_s:.1f} s",
-                flush=True,
-            )
+            print(f"{case.name}: {last.steps} steps, {told(last.seconds, last.peak_bytes)}", flush=True)
+            for words, promise in (("alone", last.alone), (f"with a probe of {last.probe_s:.0f} s", last.probed)):
+                print(f"  promised {words}: {told(promise['seconds']['value'], promise['memory_bytes']['value'])}")
             shutil.rmtree(inner / "run")
     table(results, "alone")
     table(results, "probed")
