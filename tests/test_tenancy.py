@@ -26,7 +26,7 @@ CONVERSATIONS = b"".join(
     b'{"messages":[{"role":"user","content":"Question %d"},{"role":"assistant","content":"Answer %d"}]}\n' % (n, n)
     for n in (0, 1, 2, 3, 0)  # the last is a warning, which can be dismissed
 )
-SECRETS = ("secret dataset", "secret model", "secret notification", "secret reason", "secret template")
+SECRETS = ("secret dataset", "secret model", "secret notification", "secret reason", "secret template", "secret note")
 Operation = tuple[str, str, dict[str, Any]]
 METHODS = {"get", "post", "put", "patch", "delete"}
 # Streams that do not end by themselves; asked with a token that may not, they answer at once.
@@ -119,6 +119,8 @@ def things_of(live: Live, owner: Member) -> dict[str, str]:
     # Cancelled at once: nothing here needs it to train.
     owner.client.post(f"/api/jobs/{job['id']}/cancel", json={})
     ids["job_id"] = job["id"]
+    note = owner.client.post(f"/api/jobs/{job['id']}/notes", json={"text": "secret note"}).json()["data"]["note"]
+    ids["note_id"] = note["id"]
     path = f"/api/jobs/{job['id']}"
     eventually("cancelled", lambda: owner.client.get(path).json()["data"]["job"]["status"] == "cancelled")
     body = {"name": "secret template", "job_id": job["id"]}
@@ -235,6 +237,7 @@ def snapshot(owner: Member, ids: dict[str, str]) -> dict[str, Any]:
         "dismissals": f"/api/datasets/{ids['dataset_id']}/dismissals",
         "model": f"/api/models/{ids['model_id']}",
         "job": f"/api/jobs/{ids['job_id']}",
+        "notes": f"/api/jobs/{ids['job_id']}/notes",
         "template": f"/api/training/templates/{ids['template_id']}",
         "scaffolding": f"/api/scaffolding/templates/{ids['thing_id']}",
         "notifications": "/api/notifications",

@@ -15,6 +15,7 @@ _ROOMS = (
     "training",
     "training.templates",
     "training.estimates",
+    "training.labels",
     "models",
 )
 

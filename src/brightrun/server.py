@@ -41,11 +41,12 @@ from brightrun.storage.give_way import CountAwaited, GiveWay
 from brightrun.storage.signing import ROOT as STORAGE_URL
 from brightrun.training import action_pages as job_action_pages
 from brightrun.training import api as training_api
+from brightrun.training import bulk_pages, list_pages, queue_pages
 from brightrun.training import new_pages as new_job_pages
 from brightrun.training import pages as training_pages
-from brightrun.training import queue_pages
 from brightrun.training import record_pages as job_record_pages
 from brightrun.training.estimates import api as estimates_api
+from brightrun.training.labels import api as labels_api
 from brightrun.training.templates import api as templates_api
 from brightrun.training.templates import pages as templates_pages
 from brightrun.web import errors
@@ -65,6 +66,7 @@ ROUTERS = (
     datasets_api.router,
     mask_api.router,
     estimates_api.router,
+    labels_api.router,
     training_api.router,
     templates_api.router,
     models_api.router,
@@ -86,6 +88,8 @@ ROUTERS = (
     templates_pages.router,
     queue_pages.router,
     job_record_pages.router,
+    list_pages.router,
+    bulk_pages.router,
     training_pages.router,
     job_action_pages.router,
     models_pages.router,

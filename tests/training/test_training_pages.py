@@ -16,9 +16,10 @@ from brightrun.db.session import Database
 from brightrun.errors import InvalidInputError
 from brightrun.formats.hyperparameters import HYPERPARAMETERS
 from brightrun.ids import uuid7
+from brightrun.training.list_pages import statuses_of
 from brightrun.training.new_pages import PRESET_ICONS
 from brightrun.training.options import training_options
-from brightrun.training.pages import REASON_WORDS, STAGE_WORDS, statuses_of
+from brightrun.training.pages import REASON_WORDS, STAGE_WORDS
 from brightrun.training.schemas import CancelReason
 from brightrun.training.setting_words import LABELS, plain_number
 from brightrun.training.tables import EventSource, JobEvent, JobStage, JobStatus, MetricsPoint, TrainingJob

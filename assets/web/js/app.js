@@ -11,6 +11,7 @@ document.documentElement.classList.add("js");
 async function loadParts() {
   if (document.querySelector("[data-chart]")) (await import("./charts.js")).attachCharts();
   if (document.querySelector("[data-upload]")) (await import("./upload.js")).attachUploads();
+  if (document.querySelector("[data-selection]")) (await import("./selection.js")).attachSelection();
 }
 
 loadParts();

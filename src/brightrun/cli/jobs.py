@@ -125,22 +125,123 @@ def watch(job_id: IdArgument, url: UrlOption = None, token: TokenOption = None, 
 def list_(
     page: int = 1,
     limit: int = 25,
-    status: Annotated[str | None, typer.Option()] = None,
+    status: Annotated[
+        list[str] | None, typer.Option(help="queued, running, completed, … Repeatable: any of them.")
+    ] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="Repeatable: all of them.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="A dataset's id.")] = None,
+    base_model: Annotated[str | None, typer.Option()] = None,
+    preset: Annotated[str | None, typer.Option()] = None,
+    by: Annotated[str | None, typer.Option(help="Who started it: a member's id.")] = None,
+    since: Annotated[str | None, typer.Option(help="Created then or later: 2026-01-31, or with a time.")] = None,
+    until: Annotated[str | None, typer.Option(help="Created before.")] = None,
+    search: Annotated[str | None, typer.Option(help="Part of the name, the dataset's, a tag or a note.")] = None,
+    archived: Annotated[str | None, typer.Option(help="no (as it is without), only, or all.")] = None,
+    sort: Annotated[str | None, typer.Option(help="created_at, name, cost, …; `-` in front: descending.")] = None,
     url: UrlOption = None,
     token: TokenOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List jobs, newest first."""
     with connect(url, token) as client:
-        answer = client.jobs.list(page=page, limit=limit, status=status)
+        answer = client.jobs.list(
+            page=page,
+            limit=limit,
+            status=status or None,
+            tag=tag or None,
+            dataset_id=dataset,
+            base_model=base_model,
+            preset_id=preset,
+            created_by=by,
+            since=_moment(since),
+            until=_moment(until),
+            search=search,
+            archived=archived,
+            sort=sort,
+        )
     columns = {
         "id": lambda row: row["id"],
         "name": lambda row: row["name"] or "–",
         "status": lambda row: row["status"],
         "progress": lambda row: f"{float(row['progress']):.0f} %",
         "cost": lambda row: f"${float(row['cost_usd']):.2f}",
+        "tags": lambda row: ", ".join(row["tags"]),
     }
     show(answer, as_json=as_json, text=lambda: table(columns, answer["items"]))
+
+
+@app.command()
+def bulk(
+    action: Annotated[
+        str, typer.Argument(help="cancel, pause, resume, retry, tag, untag, priority, archive or unarchive.")
+    ],
+    ids: Annotated[list[str], typer.Argument(metavar="ID…")],
+    tag: Annotated[list[str] | None, typer.Option(help="To add, or to take away. Repeatable.")] = None,
+    priority: Annotated[str | None, typer.Option(help="low, normal or high.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Of a cancellation or a priority.")] = None,
+    note: Annotated[str | None, typer.Option(help="Of a cancellation.")] = None,
+    checkpoint: Annotated[bool, typer.Option("--checkpoint/--now", help="Cancel: save a checkpoint first?")] = True,
+    url: UrlOption = None,
+    token: TokenOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Do one thing to many jobs; says of each what became of it. Exit 1 when one was refused."""
+    with connect(url, token) as client:
+        answer = client.jobs.bulk(
+            action, ids, tags=tag or None, priority=priority, reason=reason, note=note, checkpoint=checkpoint
+        )
+    columns = {
+        "id": lambda row: row["id"],
+        "name": lambda row: row["name"] or "–",
+        "done": lambda row: "yes" if row["ok"] else "no",
+        "what became of it": lambda row: row["message"],
+    }
+    show(answer, as_json=as_json, text=lambda: table(columns, answer["results"]))
+    if answer["refused"]:
+        raise typer.Exit(1)
+
+
+@app.command()
+def tag(
+    job_id: IdArgument,
+    add: Annotated[list[str] | None, typer.Option(help="Repeatable.")] = None,
+    remove: Annotated[list[str] | None, typer.Option(help="Repeatable.")] = None,
+    url: UrlOption = None,
+    token: TokenOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the tags of a job, or change them."""
+    from brightrun.errors import ConflictError
+
+    with connect(url, token) as client:
+        for action, tags in (("tag", add), ("untag", remove)):
+            if tags:
+                [result] = client.jobs.bulk(action, [job_id], tags=tags)["results"]
+                if not result["ok"]:
+                    raise ConflictError(result["message"], code=result["code"])
+        tags = client.jobs.get(job_id)["tags"]
+    show({"tags": tags}, as_json=as_json, text=lambda: print(", ".join(tags) or "no tags"))
+
+
+@app.command()
+def note(
+    job_id: IdArgument,
+    text: Annotated[str | None, typer.Argument(help="A new note; without it, those that are there.")] = None,
+    url: UrlOption = None,
+    token: TokenOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a note on a job, or show its notes, newest first."""
+    with connect(url, token) as client:
+        if text is not None:
+            client.jobs.add_note(job_id, text)
+        notes = client.jobs.notes(job_id)
+
+    def write() -> None:
+        for one in notes:
+            print(f"{one['created_at'][:16]} {one['author']}\n  {one['text']}")
+
+    show({"notes": notes}, as_json=as_json, text=write)
 
 
 @app.command()
@@ -273,6 +374,21 @@ def _template_id(client: "Client", wanted: str) -> str:
             return str(row["id"])
     near = f" Similar: {', '.join(repr(row['name']) for row in found[:5])}." if found else ""
     raise InvalidInputError(f"there is no template called {wanted!r}.{near} `brightrun jobs templates` lists them all")
+
+
+def _moment(text: str | None) -> str | None:
+    """A day begins at midnight UTC; a time without a zone is UTC."""
+    from datetime import UTC, datetime
+
+    from brightrun.errors import InvalidInputError
+
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise InvalidInputError(f"{text!r} is no day or time: write 2026-01-31, or 2026-01-31T12:00") from error
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).isoformat()
 
 
 def _parsed(settings: list[str] | None) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The same client for asyncio. Uploads and downloads run in a thread: they are bound by disk and network, not by us."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -209,6 +209,30 @@ class AsyncJobs:
     async def set_priority(self, job_id: str, priority: str, *, reason: str | None = None) -> Json:
         """priority: low, normal or high (high is for owners and admins). The job."""
         answer: Json = await self._client.send(calls.set_job_priority(job_id, priority, reason=reason))
+        return answer
+
+    async def bulk(self, action: str, ids: Sequence[str], **options: Any) -> Json:
+        """One thing done to many jobs: cancel, pause, resume, retry, tag, untag, priority, archive or unarchive.
+
+        options: reason, note, checkpoint, tags, priority. `results` says of each job what became of it.
+        """
+        answer: Json = await self._client.send(calls.act_on_jobs(action, ids, **options))
+        return answer
+
+    async def tags(self) -> Any:
+        """The tags that jobs have, each with how many."""
+        return await self._client.send(calls.job_tags())
+
+    async def set_tags(self, job_id: str, tags: Sequence[str]) -> Any:
+        """These and no others; the tags as they are kept."""
+        return await self._client.send(calls.set_job_tags(job_id, tags))
+
+    async def notes(self, job_id: str) -> Any:
+        """The newest first."""
+        return await self._client.send(calls.job_notes(job_id))
+
+    async def add_note(self, job_id: str, text: str) -> Json:
+        answer: Json = await self._client.send(calls.add_job_note(job_id, text))
         return answer
 
     async def queue(self) -> Json:

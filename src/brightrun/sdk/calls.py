@@ -1,6 +1,6 @@
 """Every call of the API as data, for both clients: method, path, body, and which part of the answer counts."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
@@ -213,6 +213,27 @@ def retry_job(job_id: str, *, apply_fix: bool = False) -> Call:
 def set_job_priority(job_id: str, priority: str, *, reason: str | None = None) -> Call:
     body = without_none(priority=priority, reason=reason)
     return Call("POST", f"/api/jobs/{_id(job_id)}/priority", json=body, pick="job")
+
+
+def act_on_jobs(action: str, ids: Sequence[str], **options: Any) -> Call:
+    body = {"action": action, "ids": list(ids)} | without_none(**options)
+    return Call("POST", "/api/jobs/bulk", json=body, pick="bulk")
+
+
+def job_tags() -> Call:
+    return Call("GET", "/api/jobs/tags", pick="tags")
+
+
+def set_job_tags(job_id: str, tags: Sequence[str]) -> Call:
+    return Call("PUT", f"/api/jobs/{_id(job_id)}/tags", json={"tags": list(tags)}, pick="tags")
+
+
+def job_notes(job_id: str) -> Call:
+    return Call("GET", f"/api/jobs/{_id(job_id)}/notes", pick="notes")
+
+
+def add_job_note(job_id: str, text: str) -> Call:
+    return Call("POST", f"/api/jobs/{_id(job_id)}/notes", json={"text": text}, pick="note")
 
 
 def job_queue() -> Call:

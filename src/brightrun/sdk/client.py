@@ -14,7 +14,7 @@ Waiting follows the server's event stream, so it ends when the thing happens, no
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -360,6 +360,30 @@ class Jobs:
     def set_priority(self, job_id: str, priority: str, *, reason: str | None = None) -> Json:
         """priority: low, normal or high (high is for owners and admins). The job."""
         answer: Json = self._client.send(calls.set_job_priority(job_id, priority, reason=reason))
+        return answer
+
+    def bulk(self, action: str, ids: Sequence[str], **options: Any) -> Json:
+        """One thing done to many jobs: cancel, pause, resume, retry, tag, untag, priority, archive or unarchive.
+
+        options: reason, note, checkpoint, tags, priority. `results` says of each job what became of it.
+        """
+        answer: Json = self._client.send(calls.act_on_jobs(action, ids, **options))
+        return answer
+
+    def tags(self) -> Any:
+        """The tags that jobs have, each with how many."""
+        return self._client.send(calls.job_tags())
+
+    def set_tags(self, job_id: str, tags: Sequence[str]) -> Any:
+        """These and no others; the tags as they are kept."""
+        return self._client.send(calls.set_job_tags(job_id, tags))
+
+    def notes(self, job_id: str) -> Any:
+        """The newest first."""
+        return self._client.send(calls.job_notes(job_id))
+
+    def add_note(self, job_id: str, text: str) -> Json:
+        answer: Json = self._client.send(calls.add_job_note(job_id, text))
         return answer
 
     def queue(self) -> Json:

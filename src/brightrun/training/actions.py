@@ -185,6 +185,7 @@ async def _go_on(
     paused = job.status == JobStatus.PAUSED
     job.error_code = job.error_message = job.error_advice = job.error_evidence = None
     job.cancel_requested_at = job.cancel_reason = job.cancel_note = None
+    job.archived_at = None
     job.completed_at = job.final_cost = job.next_attempt_at = job.waiting_reason = None
     job.fruitless = job.own_failures = 0
     if not paused:

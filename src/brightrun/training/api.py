@@ -5,11 +5,15 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Header, Query, Response
+from pydantic import AwareDatetime
 
 from brightrun.accounts.context import Ctx, needs
 from brightrun.accounts.roles import Permission
-from brightrun.training import actions, estimating, repository, scheduling, series, service
+from brightrun.training import actions, bulk, estimating, repository, scheduling, series, service
+from brightrun.training.bulk_schemas import BulkData, BulkIn
+from brightrun.training.labels.schemas import Tag
 from brightrun.training.options import training_options
+from brightrun.training.repository import Archived
 from brightrun.training.schemas import (
     EstimateIn,
     JobCancel,
@@ -85,7 +89,14 @@ async def list_jobs(
     preset_id: PresetId | None = None,
     dataset_id: UUID | None = None,
     base_model: Annotated[str | None, Query(max_length=200)] = None,
-    search: Annotated[str | None, Query(max_length=255, description="Part of the job's or the dataset's name")] = None,
+    tag: Annotated[list[Tag] | None, Query(max_length=10, description="May be repeated: it has all of them")] = None,
+    created_by: Annotated[UUID | None, Query(description="Who started it: a member's id")] = None,
+    since: Annotated[AwareDatetime | None, Query(description="Created then or later")] = None,
+    until: Annotated[AwareDatetime | None, Query(description="Created before")] = None,
+    search: Annotated[
+        str | None, Query(max_length=255, description="Part of the name, the dataset's name, a tag or a note")
+    ] = None,
+    archived: Archived = Archived.NO,
     sort: Annotated[str, Query(description="created_at, name, status, cost, …; `-` in front: descending")] = (
         "-created_at"
     ),
@@ -99,11 +110,26 @@ async def list_jobs(
         preset_id=preset_id,
         dataset_id=dataset_id,
         base_model=base_model,
+        tags=tag or (),
+        created_by=created_by,
+        since=since,
+        until=until,
         search=search,
+        archived=archived,
     )
     jobs = await job_views(ctx.session, rows)
     await scheduling.add_places(ctx.session, ctx.settings, jobs)
     return many(jobs, total, page)
+
+
+@router.post("/api/jobs/bulk", **_WRITE)
+async def act_on_jobs(ctx: Ctx, body: BulkIn) -> Success[BulkData]:
+    """Do one thing to many jobs, at most 100: cancel, pause, resume, retry, tag, untag, priority, archive, unarchive.
+
+    Each stands for itself: what is refused for one does not touch the others, and `results` says of each what became
+    of it. 200 also when all were refused. Repeating it is harmless.
+    """
+    return one(BulkData(bulk=await bulk.run(ctx.session, ctx.settings, ctx.principal, body)))
 
 
 @router.get("/api/jobs/stats", **_READ)

@@ -1,4 +1,4 @@
-"""Training: the list of jobs, and one job live. How one is started is in `new_pages`, what is done with it in
+"""Training: one job, live. The list is in `list_pages`, how one is started in `new_pages`, what is done with it in
 `action_pages`.
 """
 
@@ -11,25 +11,22 @@ from fastapi import APIRouter, Query, Response
 
 from brightrun.accounts.context import PageCtx, RequestContext, page_needs
 from brightrun.accounts.roles import Permission
-from brightrun.errors import InvalidInputError
 from brightrun.formats.hyperparameters import SPECS
 from brightrun.formats.methods import METHODS
 from brightrun.training import repository, scheduling, service
+from brightrun.training.labels import repository as labels
 from brightrun.training.schemas import JobOut
 from brightrun.training.setting_words import LABELS, plain_number, range_words, setting_text
-from brightrun.training.tables import ACTIVE, WAITING, JobPriority, JobStage, JobStatus
-from brightrun.training.views import job_view, job_views
+from brightrun.training.tables import WAITING, JobPriority, JobStage, JobStatus
+from brightrun.training.views import job_view
 from brightrun.web import views
 from brightrun.web.filters import duration
 from brightrun.web.http import Page
-from brightrun.web.statuses import status_look
 
 router = APIRouter(prefix="/training", include_in_schema=False)
 
 _READ = page_needs(Permission.JOBS_READ)
-_PAGE_SIZE = 20
 _LOG_LINES = 100
-_ACTIVE_FILTER = "active"
 _WHOLE_LOG = "all"
 _NOISE = ("log", "sample")
 """The trainer's own lines, and samples, which the page shows apart: only in the whole log."""
@@ -63,58 +60,6 @@ REASON_WORDS = {
 }
 
 
-# --- the list -------------------------------------------------------------------------------------------------------
-
-
-@router.get("", **_READ)
-async def list_page(
-    ctx: PageCtx, search: Text = "", status: Text = "", sort: Text = "-created_at", page: PageNumber = 1
-) -> Response:
-    """Jobs, newest first. A filter that does not exist is told in the list's place."""
-    values: dict[str, Any] = {"fault": None, "jobs": [], "total": 0}
-    try:
-        rows, values["total"] = await service.list_jobs(
-            ctx.session,
-            Page(page=page, limit=_PAGE_SIZE),
-            sort=sort or "-created_at",
-            statuses=statuses_of(status),
-            search=search.strip() or None,
-        )
-        values["jobs"] = await job_views(ctx.session, rows)
-        await scheduling.add_places(ctx.session, ctx.settings, values["jobs"])
-    except InvalidInputError as error:
-        values["fault"] = error.message
-    return views.render(
-        ctx.request,
-        "training/list.html",
-        block="list" if views.is_fragment_request(ctx.request) else None,
-        status=400 if values["fault"] else 200,
-        stats=await service.stats(ctx.session),
-        search=search,
-        chosen_status=status,
-        sort=sort,
-        filtered=bool(search.strip() or status),
-        page_number=page,
-        limit=_PAGE_SIZE,
-        can_write=Permission.JOBS_WRITE in ctx.principal.permissions,
-        sees_costs=Permission.COSTS_READ in ctx.principal.permissions,
-        stage_words=STAGE_WORDS,
-        status_options=[(status, status_look("job", status).label) for status in JobStatus],
-        **values,
-    )
-
-
-def statuses_of(text: str) -> tuple[JobStatus, ...]:
-    """A status filter: a status, `active` (waits or runs), or nothing. Raises InvalidInputError."""
-    if not text:
-        return ()
-    if text == _ACTIVE_FILTER:
-        return (*WAITING, *ACTIVE, JobStatus.PAUSED)
-    if text not in set(JobStatus):
-        raise InvalidInputError(f"No job is ever {text!r}. States: {_ACTIVE_FILTER}, {', '.join(JobStatus)}")
-    return (JobStatus(text),)
-
-
 # --- one job --------------------------------------------------------------------------------------------------------
 
 
@@ -144,7 +89,7 @@ async def _job(
 ) -> Response:
     job = await job_view(ctx.session, await service.get(ctx.session, job_id))
     await scheduling.add_places(ctx.session, ctx.settings, [job])
-    told: dict[str, Any] = {"events": [], "events_total": 0, "samples": []}
+    told: dict[str, Any] = {"events": [], "events_total": 0, "samples": [], "notes": [], "known_tags": []}
     if block != "now":
         told["events"], told["events_total"] = await repository.list_events(
             ctx.session,
@@ -161,6 +106,9 @@ async def _job(
         newest, _total = await repository.list_events(ctx.session, job_id, page=Page(limit=60), types=("sample",))
         told["samples"] = sample_pairs([*first, *reversed(newest)])
     permissions = ctx.principal.permissions
+    if block is None:
+        told["notes"] = await labels.notes_of(ctx.session, job_id)
+        told["known_tags"] = [tag for tag, _jobs in await labels.counts(ctx.session)]
     return views.render(
         ctx.request,
         "training/job.html",
@@ -184,6 +132,8 @@ async def _job(
         log_query=urlencode({key: text for key, text in {"log": log, "level": level, "find": find}.items() if text}),
         stage_words=STAGE_WORDS,
         can_write=Permission.JOBS_WRITE in permissions,
+        me_id=ctx.principal.user_id,
+        manages=Permission.WORKSPACE_MANAGE in permissions,
         priorities=priority_choices(job, permissions),
         sees_costs=Permission.COSTS_READ in permissions,
         **({"errors": {}, "cancel_open": False} | told | values),

@@ -1,15 +1,20 @@
 """SQL of jobs as people ask for them. A supervisor's is in `supervisor/claims.py`, that of curves in `series.py`."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, ScalarSelect, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from brightrun.accounts.tables import User
 from brightrun.costs import breakdown
 from brightrun.costs.breakdown import JobFacts
 from brightrun.datasets.tables import Dataset
+from brightrun.training.labels import repository as labels
 from brightrun.training.tables import ACTIVE, WAITING, JobEvent, JobStatus, TrainingAttempt, TrainingJob
 from brightrun.web.http import Page
 
@@ -35,30 +40,65 @@ async def by_idempotency_key(session: AsyncSession, key: str) -> TrainingJob | N
     return (await session.execute(select(TrainingJob).where(TrainingJob.idempotency_key == key))).scalar_one_or_none()
 
 
+class Archived(StrEnum):
+    """Which jobs a list shows: those that are not put away, only those that are, or both."""
+
+    NO = "no"
+    ONLY = "only"
+    ALL = "all"
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobFilter:
+    """tags: it has all of them. since, until: created then (until: not included).
+
+    search: part of its name, its dataset's name, a tag or a note.
+    """
+
+    statuses: Sequence[JobStatus] = ()
+    preset_id: str | None = None
+    dataset_id: UUID | None = None
+    base_model: str | None = None
+    tags: Sequence[str] = ()
+    created_by: UUID | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    search: str | None = None
+    archived: Archived = Archived.NO
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        job = TrainingJob
+        where: list[ColumnElement[bool]] = [labels.has_tag(tag) for tag in self.tags]
+        if self.archived is not Archived.ALL:
+            where.append(job.archived_at.is_(None) if self.archived is Archived.NO else job.archived_at.is_not(None))
+        if self.statuses:
+            where.append(job.status.in_(self.statuses))
+        equal = {
+            job.preset_id: self.preset_id, job.dataset_id: self.dataset_id, job.base_model: self.base_model,
+            job.created_by: self.created_by,
+        }  # fmt: skip
+        where += [column == value for column, value in equal.items() if value is not None]
+        if self.since is not None:
+            where.append(job.created_at >= self.since)
+        if self.until is not None:
+            where.append(job.created_at < self.until)
+        if self.search:
+            named = select(Dataset.id).where(Dataset.name.icontains(self.search, autoescape=True))
+            where.append(
+                or_(
+                    job.name.icontains(self.search, autoescape=True),
+                    job.dataset_id.in_(named),
+                    labels.has_words(self.search),
+                )
+            )
+        return where
+
+
 async def list_page(
-    session: AsyncSession,
-    *,
-    page: Page,
-    order: ColumnElement[Any],
-    statuses: Sequence[JobStatus] = (),
-    preset_id: str | None = None,
-    dataset_id: UUID | None = None,
-    base_model: str | None = None,
-    search: str | None = None,
+    session: AsyncSession, *, page: Page, order: ColumnElement[Any], wanted: JobFilter
 ) -> tuple[Sequence[TrainingJob], int]:
     """One page, and how many there are in all."""
-    where: list[ColumnElement[bool]] = []
-    if statuses:
-        where.append(TrainingJob.status.in_(statuses))
-    if preset_id is not None:
-        where.append(TrainingJob.preset_id == preset_id)
-    if dataset_id is not None:
-        where.append(TrainingJob.dataset_id == dataset_id)
-    if base_model is not None:
-        where.append(TrainingJob.base_model == base_model)
-    if search:
-        named = select(Dataset.id).where(Dataset.name.icontains(search, autoescape=True))
-        where.append(or_(TrainingJob.name.icontains(search, autoescape=True), TrainingJob.dataset_id.in_(named)))
+    where = wanted.conditions()
     total = await session.scalar(select(func.count()).select_from(TrainingJob).where(*where)) or 0
     rows = await session.scalars(
         select(TrainingJob)
@@ -70,7 +110,23 @@ async def list_page(
     return rows.all(), total
 
 
+async def choices(session: AsyncSession) -> tuple[list[tuple[UUID, str]], list[str], list[tuple[UUID, str]]]:
+    """What the jobs of the workspace differ in: (datasets by name, base models, people by name)."""
+    job = TrainingJob
+    rows = (await session.execute(select(job.dataset_id, job.base_model, job.created_by).distinct())).all()
+    named = await datasets(session, {row[0] for row in rows})
+    people = await session.execute(
+        select(User.id, User.name, User.email).where(User.id.in_({row[2] for row in rows if row[2] is not None}))
+    )
+    return (
+        sorted(((dataset.id, dataset.name) for dataset in named.values()), key=lambda pair: pair[1].lower()),
+        sorted({row[1] for row in rows}),
+        sorted(((user, name or email) for user, name, email in people), key=lambda pair: pair[1].lower()),
+    )
+
+
 async def counts(session: AsyncSession) -> dict[JobStatus, int]:
+    """Archived ones too."""
     rows = await session.execute(select(TrainingJob.status, func.count()).group_by(TrainingJob.status))
     return {**dict.fromkeys(JobStatus, 0), **{JobStatus(status): number for status, number in rows}}
 
@@ -102,6 +158,12 @@ async def newest_retry(session: AsyncSession, job_id: UUID) -> UUID | None:
     """The last job that was started instead of this one."""
     query = select(TrainingJob.id).where(TrainingJob.retry_of == job_id).order_by(TrainingJob.id.desc()).limit(1)
     return await session.scalar(query)
+
+
+async def named(session: AsyncSession, job_ids: Sequence[UUID]) -> Sequence[TrainingJob]:
+    """Those that are there, in the order asked for."""
+    rows = {row.id: row for row in await session.scalars(select(TrainingJob).where(TrainingJob.id.in_(job_ids)))}
+    return [rows[job_id] for job_id in dict.fromkeys(job_ids) if job_id in rows]
 
 
 async def waiting(session: AsyncSession) -> Sequence[TrainingJob]:

@@ -252,6 +252,7 @@ class JobOut(BaseModel):
     in answers to writes, and at /metrics with as many points as asked for. cancelling: asked to stop, not stopped yet.
     pausing: asked to pause, not paused yet. stop_overdue: asked to stop, and not confirmed within a minute.
     can: what may be done with it now. attempts, interruptions: null in lists. waiting_reason: why it has not started.
+    tags; notes: how many there are. archived_at: put away, out of the lists; it can be brought back.
     position: in the queue of the whole installation, 1 being the next; start_estimate: when that will be. Both null for
     a job that does not wait.
     checkpoints: steps that it can go on from. failure: of a failed job. retry_of, retried_as: the failed job that this
@@ -280,6 +281,9 @@ class JobOut(BaseModel):
     stop_overdue: bool
     pausing: bool
     waiting_reason: str | None
+    tags: list[str] = []
+    notes: int = 0
+    archived_at: datetime | None
     priority: JobPriority
     position: int | None = None
     start_estimate: StartEstimate | None = None
@@ -346,7 +350,7 @@ class PriorityIn(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     priority: JobPriority
-    reason: Annotated[str | None, StringConstraints(strip_whitespace=True, max_length=500), STORABLE] = None
+    reason: Annotated[str, StringConstraints(strip_whitespace=True, max_length=500), STORABLE] | None = None
 
 
 class QueueOut(BaseModel):

@@ -33,6 +33,7 @@ from brightrun.training.configuration import (
     require_available,
     require_method,
 )
+from brightrun.training.repository import JobFilter
 from brightrun.training.schemas import JobCreate
 from brightrun.training.tables import ACTIVE, WAITING, JobPriority, JobStatus, TrainingJob
 from brightrun.training.templates import service as templates
@@ -53,8 +54,10 @@ async def get(session: AsyncSession, job_id: UUID, *, lock: bool = False) -> Tra
 async def list_jobs(
     session: AsyncSession, page: Page, *, sort: str = "-created_at", **filters: Any
 ) -> tuple[Sequence[TrainingJob], int]:
-    """One page, and how many there are in all; filters as `repository.list_page`."""
-    return await repository.list_page(session, page=page, order=pick_sort(sort, repository.SORTS), **filters)
+    """One page, and how many there are in all; filters as `repository.JobFilter`."""
+    return await repository.list_page(
+        session, page=page, order=pick_sort(sort, repository.SORTS), wanted=JobFilter(**filters)
+    )
 
 
 # --- estimate and create --------------------------------------------------------------------------------------------

@@ -100,6 +100,7 @@ class TrainingJob(HasId, InWorkspace, HasTimestamps, Base):
     a new one. pause_requested_at: asked to pause, and not paused yet. cancel_saves: a cancelled run saves first.
     resume_step, run_changes: from where, and with which other hyperparameters, the next attempt goes on.
     own_failures: failures that the run itself caused, since it was created or retried by hand.
+    archived_at: put away, out of the lists.
     next_attempt_at: not started before. waiting_reason: why a queued job does not start.
     """
 
@@ -117,9 +118,18 @@ class TrainingJob(HasId, InWorkspace, HasTimestamps, Base):
         CheckConstraint("status <> 'failed' or (error_code is not null and error_message is not null)", name="failed"),
         CheckConstraint("status <> 'completed' or (completed_at is not null and progress = 100)", name="completed"),
         CheckConstraint("(lease_owner is null) = (lease_expires_at is null)", name="lease"),
+        CheckConstraint("archived_at is null or status in ('completed', 'failed', 'cancelled')", name="archived"),
         UniqueConstraint("workspace_id", "idempotency_key"),
         Index("training_jobs_workspace_id_created_at_idx", "workspace_id", text("created_at desc")),
         Index("training_jobs_workspace_id_status_idx", "workspace_id", "status"),
+        Index(
+            "training_jobs_shown_idx",
+            "workspace_id",
+            text("created_at desc"),
+            text("id desc"),
+            postgresql_where=text("archived_at is null"),
+        ),
+        Index("training_jobs_workspace_id_choices_idx", "workspace_id", "dataset_id", "base_model", "created_by"),
         Index("training_jobs_dataset_id_idx", "dataset_id"),
         Index("training_jobs_retry_of_idx", "retry_of", postgresql_where=text("retry_of is not null")),
         Index("training_jobs_template_id_idx", "template_id", postgresql_where=text("template_id is not null")),
@@ -171,6 +181,7 @@ class TrainingJob(HasId, InWorkspace, HasTimestamps, Base):
     estimated_completion_at: Mapped[datetime | None]
     trained_at: Mapped[datetime | None]
     completed_at: Mapped[datetime | None]
+    archived_at: Mapped[datetime | None]
     current_cost: Mapped[Money] = mapped_column(server_default=text("0"))
     final_cost: Mapped[Money | None]
     max_cost: Mapped[Money | None]

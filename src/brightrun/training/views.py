@@ -16,6 +16,7 @@ from brightrun.training.actions import RESUMABLE, RETRYABLE
 from brightrun.training.changes import eta_seconds
 from brightrun.training.failures.classify import classify
 from brightrun.training.failures.remedies import Action, action_for, suggested_fix
+from brightrun.training.labels import repository as labels
 from brightrun.training.schemas import (
     ActionOut,
     AttemptOut,
@@ -42,6 +43,7 @@ async def job_view(session: AsyncSession, job: TrainingJob) -> JobOut:
     datasets = await repository.datasets(session, {job.dataset_id})
     view = _view(job, datasets[job.dataset_id])
     view.attempts = [_attempt(job, row) for row in await repository.attempts(session, job.id)]
+    await _add_labels(session, [view])
     view.retried_as = await repository.newest_retry(session, job.id)
     view.interruptions = _interruptions(view.attempts)
     return view
@@ -50,7 +52,16 @@ async def job_view(session: AsyncSession, job: TrainingJob) -> JobOut:
 async def job_views(session: AsyncSession, jobs: Sequence[TrainingJob]) -> list[JobOut]:
     """Without attempts."""
     datasets: dict[UUID, Dataset] = await repository.datasets(session, {job.dataset_id for job in jobs})
-    return [_view(job, datasets[job.dataset_id]) for job in jobs]
+    views = [_view(job, datasets[job.dataset_id]) for job in jobs]
+    await _add_labels(session, views)
+    return views
+
+
+async def _add_labels(session: AsyncSession, jobs: Sequence[JobOut]) -> None:
+    ids = [job.id for job in jobs]
+    tags, notes = await labels.tags_of(session, ids), await labels.note_counts(session, ids)
+    for job in jobs:
+        job.tags, job.notes = tags.get(job.id, []), notes.get(job.id, 0)
 
 
 async def queue_view(session: AsyncSession, settings: Settings) -> QueueOut:
@@ -142,6 +153,7 @@ def _view(job: TrainingJob, dataset: Dataset) -> JobOut:
         started_at=job.started_at,
         trained_at=job.trained_at,
         completed_at=job.completed_at,
+        archived_at=job.archived_at,
         next_attempt_at=job.next_attempt_at,
     )
 

@@ -1,0 +1,1 @@
+"""What people write on jobs to find them again: tags and notes."""
