@@ -209,6 +209,12 @@ def check_answer(text: str, reading: Reading, path: str) -> None:
         )
 
 
+def how_cut_off(text: str) -> str | None:
+    """How a text stops in the middle (`ends with a lone backslash`); None when it does not."""
+    end = text.rstrip()
+    return _cut_off(end) if end else None
+
+
 def _cut_off(end: str) -> str | None:
     """How a text without trailing white space stops in the middle; None when it does not."""
     if end.endswith("\\") and not end.endswith("\\\\"):
