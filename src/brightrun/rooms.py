@@ -11,6 +11,7 @@ _ROOMS = (
     "audit",
     "llm",
     "scaffolding",
+    "generation",
     "datasets",
     "training",
     "training.templates",

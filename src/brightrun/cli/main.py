@@ -15,6 +15,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "inspect": ("brightrun.cli.inspect", "inspect", "Show which tokens of a row a model learns. No server needed."),
     "estimate": ("brightrun.cli.estimate", "estimate", "Memory, time and cost of a run, before it. No server needed."),
     "datasets": ("brightrun.cli.datasets", "app", "Upload, list, show, confirm, delete and restore datasets."),
+    "batches": ("brightrun.cli.batches", "app", "Write conversations in batches: run a plan, list, pause, resume."),
     "jobs": ("brightrun.cli.jobs", "app", "Start, watch, pause, resume, list and cancel training jobs."),
     "models": ("brightrun.cli.models", "app", "List, show and download trained models."),
     "costs": ("brightrun.cli.costs", "app", "What was spent, and the budget of the month."),

@@ -197,7 +197,9 @@ def _check_order(turns: Sequence[Turn], asked: tuple[int, int] | None, notes: li
         if turn.role not in {"user", "assistant"}:
             return _semantic("roles", f"Turn {index + 1} has the role {turn.role!r}; `user` and `assistant` exist.")
         if index and turn.role == turns[index - 1].role:
-            return _semantic("roles", f"Turns {index} and {index + 1} are both the {turn.role}'s: roles must alternate.")
+            return _semantic(
+                "roles", f"Turns {index} and {index + 1} are both the {turn.role}'s: roles must alternate."
+            )
     if turns[0].role != "user":
         return _semantic("roles", "The conversation begins with the assistant; the client speaks first.")
     if turns[-1].role != "assistant":

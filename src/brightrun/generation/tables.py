@@ -150,8 +150,9 @@ class BatchItem(HasId, InWorkspace, Base):
     request (first attempt's) and the replicate: the same work is not bought twice, in whichever batch it stands.
     system_hash: which of the batch's system parts; prompt: the variable part as it is sent. turns_min, turns_max:
     messages asked for. bound: USD that one request can cost at most; null when the price is unknown.
-    attempts: answers and failures so far, of this item. run_id: the run that holds its lease. reused: written from an
-    answer that was bought before this batch.
+    attempts: answers and failures so far, of this item. retry_at: not sent before. run_id: the run that leases it.
+    request_id: its newest request in the ledger. message_batch_id: the provider's batch that holds it now.
+    reused: written from an answer that was bought before this batch.
     """
 
     __tablename__ = "batch_items"
@@ -164,7 +165,14 @@ class BatchItem(HasId, InWorkspace, Base):
         UniqueConstraint("batch_job_id", "position"),
         Index("batch_items_batch_job_id_status_idx", "batch_job_id", "status", "position"),
         Index("batch_items_workspace_id_work_key_idx", "workspace_id", "work_key"),
-        Index("batch_items_conversation_id_idx", "conversation_id", postgresql_where=text("conversation_id is not null")),
+        Index(
+            "batch_items_message_batch_id_idx",
+            "message_batch_id",
+            postgresql_where=text("message_batch_id is not null"),
+        ),
+        Index(
+            "batch_items_conversation_id_idx", "conversation_id", postgresql_where=text("conversation_id is not null")
+        ),
     )
 
     batch_job_id: Mapped[UUID] = mapped_column(ForeignKey("batch_jobs.id", ondelete="CASCADE"))
@@ -188,7 +196,10 @@ class BatchItem(HasId, InWorkspace, Base):
     reused: Mapped[bool] = mapped_column(server_default=text("false"))
     failure_class: Mapped[str | None]
     failure_message: Mapped[str | None]
+    retry_at: Mapped[datetime | None]
     run_id: Mapped[UUID | None]
+    request_id: Mapped[UUID | None]
+    message_batch_id: Mapped[UUID | None] = mapped_column(ForeignKey("message_batches.id", ondelete="SET NULL"))
     conversation_id: Mapped[UUID | None] = mapped_column(ForeignKey("conversations.id", ondelete="SET NULL"))
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
@@ -218,6 +229,35 @@ class BatchRun(HasId, InWorkspace, Base):
     sent: Mapped[int] = mapped_column(server_default=text("0"))
 
 
+class MessageBatchStatus(StrEnum):
+    INTENDED = "intended"
+    """Written down; whether the provider has made it is not known yet."""
+    CREATED = "created"
+    COLLECTED = "collected"
+    """Ended, and every result of it is kept."""
+    LOST = "lost"
+    """The provider never made it: its items went back."""
+
+
+class MessageBatch(HasId, InWorkspace, Base):
+    """A batch at the provider. provider_id: null until its creation was answered, or it was found and adopted."""
+
+    __tablename__ = "message_batches"
+    __table_args__ = (
+        enum_check("status", MessageBatchStatus),
+        CheckConstraint("status not in ('created', 'collected') or provider_id is not null", name="provider_id"),
+        Index("message_batches_batch_job_id_idx", "batch_job_id", "status"),
+        Index("message_batches_workspace_id_idx", "workspace_id"),
+    )
+
+    batch_job_id: Mapped[UUID] = mapped_column(ForeignKey("batch_jobs.id", ondelete="CASCADE"))
+    provider_id: Mapped[str | None]
+    status: Mapped[str] = mapped_column(server_default=MessageBatchStatus.INTENDED)
+    requests: Mapped[int]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    ended_at: Mapped[datetime | None]
+
+
 class Conversation(HasId, InWorkspace, HasTimestamps, Base):
     """A conversation that a model wrote, parsed and checked. Its raw answer is in the ledger, under `request_id`.
 
@@ -233,9 +273,7 @@ class Conversation(HasId, InWorkspace, HasTimestamps, Base):
         CheckConstraint("turn_count > 0", name="turn_count"),
         Index("conversations_workspace_id_created_at_idx", "workspace_id", text("created_at desc"), text("id desc")),
         Index("conversations_workspace_id_status_idx", "workspace_id", "status"),
-        Index(
-            "conversations_workspace_id_work_key_key", "workspace_id", "work_key",
-            unique=True, postgresql_where=text("deleted_at is null"),
+        UniqueConstraint("workspace_id", "work_key"),
         ),
         Index("conversations_workspace_id_cell_idx", "workspace_id", "pack_key", "persona_key", "arc_key", "topic_key"),
         Index("conversations_batch_job_id_idx", "batch_job_id", postgresql_where=text("batch_job_id is not null")),
@@ -267,7 +305,6 @@ class Conversation(HasId, InWorkspace, HasTimestamps, Base):
     total_tokens: Mapped[int]
     cost_usd: Mapped[Money | None]
     generation_duration_ms: Mapped[int | None]
-    deleted_at: Mapped[datetime | None]
 
 
 class ConversationTurn(InWorkspace, Base):
@@ -295,7 +332,9 @@ class FailedGeneration(HasId, InWorkspace, Base):
     __tablename__ = "failed_generations"
     __table_args__ = (
         enum_check("failure_class", Outcome),
-        Index("failed_generations_workspace_id_created_at_idx", "workspace_id", text("created_at desc"), text("id desc")),
+        Index(
+            "failed_generations_workspace_id_created_at_idx", "workspace_id", text("created_at desc"), text("id desc")
+        ),
         Index("failed_generations_workspace_id_class_idx", "workspace_id", "failure_class"),
         Index("failed_generations_batch_item_id_idx", "batch_item_id"),
         Index("failed_generations_batch_job_id_idx", "batch_job_id"),
@@ -319,7 +358,7 @@ class FailedGeneration(HasId, InWorkspace, Base):
 
 
 class GenerationLog(HasId, InWorkspace, Base):
-    """A line of a batch's log, of one item or of the whole. event: `written`, `failed`, `again`, `started`, `paused`…"""
+    """A line of a batch's log, of one item or of the whole. event: `written`, `failed`, `again`, `paused` …"""
 
     __tablename__ = "generation_logs"
     __table_args__ = (
