@@ -25,6 +25,7 @@ from brightrun.datasets import pages as datasets_pages
 from brightrun.datasets import record_pages as datasets_record_pages
 from brightrun.db.migrate import head_revision
 from brightrun.errors import UnavailableError
+from brightrun.generation import api as generation_api
 from brightrun.models import api as models_api
 from brightrun.models import pages as models_pages
 from brightrun.notifications import api as notifications_api
@@ -63,6 +64,7 @@ ROUTERS = (
     costs_api.router,
     costs_api.budget_router,
     scaffolding_api.router,
+    generation_api.router,
     datasets_api.router,
     mask_api.router,
     estimates_api.router,

@@ -47,7 +47,9 @@ async def pause(session: AsyncSession, batch_id: UUID) -> BatchJob:
     """What is on its way comes in; nothing more leaves. Raises ConflictError for a batch that does not run."""
     batch = await get(session, batch_id, lock=True)
     if batch.status not in RUNNABLE:
-        raise ConflictError(f"The batch is {batch.status}: only one that waits or runs can be paused", code="not_running")
+        raise ConflictError(
+            f"The batch is {batch.status}: only one that waits or runs can be paused", code="not_running"
+        )
     return await _stop(session, batch, "pause", BatchStatus.PAUSED, StoppedReason.PAUSED)
 
 
@@ -111,7 +113,9 @@ async def retry(session: AsyncSession, batch_id: UUID, classes: Sequence[Outcome
     count = await repository.requeue_failed(session, batch.id, named)
     if not count:
         raise ConflictError("No item of these classes has failed", code="nothing_failed")
-    await log(session, batch, "retry", f"{count:,} failed items go back: {', '.join(named) if named else 'all classes'}.")
+    await log(
+        session, batch, "retry", f"{count:,} failed items go back: {', '.join(named) if named else 'all classes'}."
+    )
     if not await repository.is_running(session, batch.id):
         await resume(session, batch_id)
     return await get(session, batch_id), count

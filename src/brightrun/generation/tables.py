@@ -274,7 +274,6 @@ class Conversation(HasId, InWorkspace, HasTimestamps, Base):
         Index("conversations_workspace_id_created_at_idx", "workspace_id", text("created_at desc"), text("id desc")),
         Index("conversations_workspace_id_status_idx", "workspace_id", "status"),
         UniqueConstraint("workspace_id", "work_key"),
-        ),
         Index("conversations_workspace_id_cell_idx", "workspace_id", "pack_key", "persona_key", "arc_key", "topic_key"),
         Index("conversations_batch_job_id_idx", "batch_job_id", postgresql_where=text("batch_job_id is not null")),
         Index("conversations_created_by_idx", "created_by", postgresql_where=text("created_by is not null")),

@@ -75,7 +75,7 @@ async def sweep(platform: Platform) -> None:
 
 
 async def _usage(session: AsyncSession, pack_key: str) -> list[usage.Use]:
-    return [usage.Use(*row) for row in await repository.usage(session, pack_key)]
+    return [usage.Use(*tuple(row)) for row in await repository.usage(session, pack_key)]
 
 
 usage.usage_sources.append(_usage)
