@@ -19,6 +19,7 @@ from brightrun.models.tables import ModelArtifact
 from brightrun.notifications import NotificationType, notify
 from brightrun.notifications.tables import Delivery, Notification
 from datasets.dataset_steps import upload_and_validate
+from generation.generation_steps import add_generation
 from live import Live, Member
 from waiting import eventually
 
@@ -26,7 +27,10 @@ CONVERSATIONS = b"".join(
     b'{"messages":[{"role":"user","content":"Question %d"},{"role":"assistant","content":"Answer %d"}]}\n' % (n, n)
     for n in (0, 1, 2, 3, 0)  # the last is a warning, which can be dismissed
 )
-SECRETS = ("secret dataset", "secret model", "secret notification", "secret reason", "secret template", "secret note")
+SECRETS = (
+    "secret dataset", "secret model", "secret notification", "secret reason", "secret template", "secret batch",
+    "secret conversation", "secret failure", "secret note",
+)  # fmt: skip
 Operation = tuple[str, str, dict[str, Any]]
 METHODS = {"get", "post", "put", "patch", "delete"}
 # Streams that do not end by themselves; asked with a token that may not, they answer at once.
@@ -132,6 +136,7 @@ def things_of(live: Live, owner: Member) -> dict[str, str]:
     body = {"url": "https://8.8.8.8/secret-hook", "types": ["system"]}
     ids["webhook_id"] = owner.client.post("/api/webhooks", json=body).json()["data"]["webhook"]["id"]
     ids["delivery_id"] = str(add_delivery(live, owner, ids["webhook_id"]))
+    ids |= add_generation(live, owner)
     ids["model_id"], ids["notification_id"] = map(str, add_model_and_notification(live, owner, ids))
     return ids
 
@@ -240,6 +245,9 @@ def snapshot(owner: Member, ids: dict[str, str]) -> dict[str, Any]:
         "notes": f"/api/jobs/{ids['job_id']}/notes",
         "template": f"/api/training/templates/{ids['template_id']}",
         "scaffolding": f"/api/scaffolding/templates/{ids['thing_id']}",
+        "batch": f"/api/batch-jobs/{ids['batch_id']}",
+        "failure": f"/api/failed-generations/{ids['failure_id']}",
+        "conversation": f"/api/conversations/{ids['conversation_id']}",
         "notifications": "/api/notifications",
         "workspace": workspace,
         "members": f"{workspace}/members",

@@ -37,6 +37,7 @@ LOOKUPS = {
     "lookup_overdue_stops",
     "lookup_purgeable_runs",
     "lookup_unrecorded_requests",
+    "lookup_idle_batches",
 }
 NOT_OWNED = {"alembic_version", "rate_limits", "training_machines", "training_backlog"}
 """Tables that belong to nobody."""

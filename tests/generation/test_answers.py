@@ -113,7 +113,12 @@ def test_replies_that_end_without_a_full_stop_and_are_whole_pass(end: str) -> No
 
 
 def test_a_model_that_never_writes_full_stops_is_not_called_cut_off() -> None:
-    said = [("user", "question one"), ("assistant", "answer one"), ("user", "question two"), ("assistant", "answer two")]
+    said = [
+        ("user", "question one"),
+        ("assistant", "answer one"),
+        ("user", "question two"),
+        ("assistant", "answer two"),
+    ]
     assert isinstance(read_text(text(said)), Conversation)
 
 

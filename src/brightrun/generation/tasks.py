@@ -9,7 +9,7 @@ from brightrun.generation import actions, repository
 from brightrun.generation.carrying import announce, carry_out
 from brightrun.generation.clients import client_for
 from brightrun.generation.tables import RUNNABLE, BatchJob
-from brightrun.llm.calls import Provider
+from brightrun.llm.calls import Provider, ProviderUnusable
 from brightrun.logs import get_logger
 from brightrun.platform import Platform
 from brightrun.queue import RunAgainError, TaskFailure, schedule, stopping, task
@@ -43,7 +43,13 @@ async def run_batch(platform: Platform, *, workspace_id: str, batch_id: str) -> 
         if batch is None or batch.status not in RUNNABLE:
             return
         pack = await load_pack(session, batch.workspace_id, batch.pack_key)
-    client = client_for(platform.settings, Provider(batch.provider), concurrency=batch.concurrency)
+    try:
+        client = client_for(platform.settings, Provider(batch.provider), concurrency=batch.concurrency)
+    except ProviderUnusable as error:  # Nothing for the log of faults: the batch says what to do.
+        await _give_up(
+            platform, TaskFailure(error.code, error.message, 1), workspace_id=workspace_id, batch_id=batch_id
+        )
+        return
     stop = stopping()
     try:
         await carry_out(platform, batch, pack, client, stop=stop)

@@ -26,7 +26,7 @@ SUGGESTIONS: dict[str, str] = {
     "choose a model with a larger one.",
     Outcome.SCHEMA_INVALID: "The answer was not in the form that was asked for. Retry; with servers that know no JSON "
     "schema, choose a model that does.",
-    Outcome.SEMANTIC_INVALID: "The answer had the form and not the sense (roles, an empty or unanswered turn, escapes). "
+    Outcome.SEMANTIC_INVALID: "The answer had the form and not the sense (roles, an empty or unanswered turn). "
     "Retry; if it happens often, the template's instructions may contradict one another.",
     Outcome.TRANSPORT: "The provider did not answer, or broke off. Retry when it does.",
     Outcome.BUDGET: "The cap was reached: raise it and resume.",
