@@ -175,3 +175,69 @@ def test_a_run_of_an_earlier_version_goes_on(
     manifest["state.json"] = hashlib.sha256((checkpoint / "state.json").read_bytes()).hexdigest()
     (checkpoint / "manifest.json").write_text(json.dumps(manifest))
     assert train_here(run) == 0
+
+
+def test_questions_of_ones_own_are_answered_instead_of_held_out_ones(
+    make_run: Callable[..., Run], train_here: Callable[[Run], int]
+) -> None:
+    run = make_run("run", epochs=2, eval_every_steps=4, heldout_fraction=0.0)
+    run.edit(lambda text: text.update(sample_questions=["What comes first?", "And then?"]))
+    assert train_here(run) == 0
+    asked = [(event["when"], event["step"], event["prompt"]) for event in run.of("sample")]
+    assert asked == [
+        (when, step, question)
+        for when, step in (("before", 0), ("during", 4), ("after", 6))
+        for question in ("What comes first?", "And then?")
+    ]
+    assert all(event["expected"] is None for event in run.of("sample"))
+
+
+def test_the_first_step_says_where_the_time_until_then_went(finished: Run) -> None:
+    (told,) = [event["startup"] for event in finished.of("stage") if "startup" in event]
+    parts = ["interpreter", "data", "imports", "model", "baseline", "first_step"]
+    assert list(told) == [*parts, "total"]
+    assert sum(told[part] for part in parts) == pytest.approx(told["total"], abs=0.01)
+    assert finished.of("done")[0]["startup"] == told
+    assert all(event["cpu_percent"] >= 0 for event in finished.of("metric"))
+
+
+def test_the_best_checkpoint_is_kept_and_marked(
+    make_run: Callable[..., Run], train_here: Callable[[Run], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from brightrun.trainer.objectives import HeldoutLoss, Supervised
+
+    run = make_run("run", epochs=8, eval_every_steps=4, checkpoint_every_steps=6)
+    told = iter([5.0, 4.0, 3.0, 3.5, 3.6, 3.7, 3.8])
+    heldout = Supervised.heldout
+
+    def scripted(made: Supervised, items: Any, **more: Any) -> HeldoutLoss:
+        result = heldout(made, items, **more)
+        tokens = result.tokens
+        wanted = next(told, result.mean)
+        return HeldoutLoss([wanted * count for count in tokens], tokens)
+
+    monkeypatch.setattr(Supervised, "heldout", scripted)
+    assert train_here(run) == 0
+    best = {event["step"]: event["best"] for event in run.of("checkpoint")}
+    assert best == {4: True, 6: False, 8: True, 12: False, 18: False, 24: False}
+    assert run.of("checkpoint")[-1]["kept"] == [8, 18, 24]
+    assert run.of("done")[0]["best_step"] == 8
+    assert run.of("done")[0]["selected_step"] == 24, "without early stopping the last weights are delivered"
+
+
+def test_a_gpus_use_is_asked_of_nvidia_smi_where_nothing_else_tells_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from brightrun.trainer.hardware import smi_utilization
+
+    program = tmp_path / "nvidia-smi"
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    program.write_text('#!/bin/sh\n[ "$1" = --id=GPU-1 ] && echo 87\n')
+    program.chmod(0o755)
+    assert smi_utilization("GPU-1") == 87.0
+    assert smi_utilization("GPU-2") is None, "it ends with a fault"
+    program.write_text("#!/bin/sh\necho '[N/A]'\n")
+    assert smi_utilization("GPU-1") is None
+    program.unlink()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert smi_utilization("GPU-1") is None

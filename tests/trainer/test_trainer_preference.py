@@ -167,6 +167,8 @@ def test_a_run_tells_loss_margin_and_accuracy_and_begins_at_the_loss_of_preferri
     assert done["heldout_loss_base"] == pytest.approx(math.log(2))
     assert done["heldout_loss_adapter"] < done["heldout_loss_base"]
     assert done["heldout_perplexity_adapter"] is None
+    seen = json.loads((run.path / "heartbeat.json").read_text())
+    assert seen["largest_pass_tokens"] >= seen["longest_record_tokens"] > 0, "both rows of a pair go together"
     sample = run.of("sample")[0]
     assert sample["prompt"].startswith("I worry about")
     assert sample["expected"].startswith("It makes sense")

@@ -172,12 +172,12 @@ def test_a_file_with_nothing_to_learn_exits_65(make_run: Make, train_here: Here,
 def test_a_bug_exits_70_with_its_traceback_in_the_log(
     make_run: Make, train_here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from brightrun.trainer import loop
+    from brightrun.trainer import objectives
 
     def broken(*_: object) -> None:
         raise RuntimeError("injected")
 
-    monkeypatch.setattr(loop, "collate", broken)
+    monkeypatch.setattr(objectives, "collate", broken)
     run = make_run()
     assert train_here(run) == 70
     assert "injected" in failure(run)["message"]
@@ -189,11 +189,11 @@ def test_out_of_memory_exits_76_and_a_smaller_micro_batch_goes_on_from_the_check
 ) -> None:
     import torch
 
-    from brightrun.trainer import loop
+    from brightrun.trainer import objectives
     from brightrun.trainer.data import Example
     from brightrun.trainer.model import Batch, Numerics
 
-    collate = loop.collate
+    collate = objectives.collate
     calls = 0
 
     def greedy(examples: list[Example], numerics: Numerics) -> Batch:
@@ -203,7 +203,7 @@ def test_out_of_memory_exits_76_and_a_smaller_micro_batch_goes_on_from_the_check
             torch.empty(1 << 60)  # the allocator's own refusal
         return collate(examples, numerics)
 
-    monkeypatch.setattr(loop, "collate", greedy)
+    monkeypatch.setattr(objectives, "collate", greedy)
     run = make_run(checkpoint_every_steps=1, epochs=4)
     assert train_here(run) == 76
     assert failure(run)["code"] == "out_of_memory"

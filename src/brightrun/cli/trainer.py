@@ -25,6 +25,10 @@ def prepare(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="A hyperparameter on top of the preset: key=value. Repeatable.")
     ] = None,
+    questions: Annotated[
+        list[str] | None,
+        typer.Option("--sample-question", help="Answered as training goes on, instead of held-out ones. Repeatable."),
+    ] = None,
     data_format: Annotated[str, typer.Option("--format", help="Format of the file.")] = "auto",
     on_bad_row: Annotated[
         str, typer.Option(help="fail: a bad row ends the run. skip: it is named and left out.")
@@ -52,6 +56,7 @@ def prepare(
             allow_hub=allow_hub,
             allow_pickle=allow_pickle,
             on_bad_row=on_bad_row,
+            sample_questions=questions or (),
             near_links=near_links,
         )
     except (ValueError, LookupError, OSError) as error:

@@ -2,14 +2,15 @@
 
 Every event has `seq` (strictly increasing, over resumes too), `time` (UTC) and `type`:
 
-- stage: `stage` (preprocessing, model_loading, training, finalizing), `fraction` 0…1 of that stage.
+- stage: `stage` (preprocessing, model_loading, training, finalizing), `fraction` 0…1 of that stage. With the first
+  step of an attempt `startup`: where the time since the process began went, in seconds by part.
 - metric, after every optimiser step: `step, total_steps, epoch, loss` (mean per trained token of the step),
   `learning_rate, grad_norm` (before clipping), `trained_tokens` (of the step: the n of the loss),
-  `trained_tokens_total, tokens_per_s` (without padding), `rss_bytes`, on a GPU `gpu_bytes`. After an evaluation the
-  same step comes once more with `heldout_loss`. After a resume, steps since the checkpoint come again. For one step
-  the last event counts.
-- sample: `when` (before, after), `prompt`, `answer`, `expected`, `conversation_id`.
-- checkpoint: `step, path, heldout_loss, kept` (steps of the checkpoints that are still there).
+  `trained_tokens_total, tokens_per_s` (without padding), and what `hardware` samples. With DPO the loss is per pair,
+  and `preference` adds margin and accuracy. After an evaluation the same step comes once more with `heldout_loss`.
+  After a resume, steps since the checkpoint come again. For one step the last event counts.
+- sample: `when` (before, during, after), `step`, `prompt`, `answer`, `expected`, `conversation_id`, `cut`.
+- checkpoint: `step, path, heldout_loss, best` (lowest held-out loss so far), `kept` (steps of those still there).
 - warning: `code, message` and what it is about. A stop from outside (exit 75) is one of `preempted, stopped, paused`.
 - done: the results; the run is finished. failed: `exit_code, code, message, advice, resumable`; this attempt is over.
 """

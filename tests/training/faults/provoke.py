@@ -153,7 +153,7 @@ def main(out: Path) -> None:
     import transformers  # noqa: F401
 
     import brightrun.trainer.finalize
-    import brightrun.trainer.loop
+    import brightrun.trainer.objectives
     import brightrun.trainer.session  # noqa: F401
 
     torch.set_num_threads(1)
@@ -210,7 +210,7 @@ def main(out: Path) -> None:
         "torch out of memory",
         "out_of_memory_host",
         new_run(root / "m1"),
-        patched("brightrun.trainer.loop", "collate", greedy),
+        patched("brightrun.trainer.objectives", "collate", greedy),
     )
 
     def limit() -> None:
@@ -235,7 +235,7 @@ def main(out: Path) -> None:
         "numpy out of memory",
         "out_of_memory_host",
         new_run(root / "m3"),
-        patched("brightrun.trainer.loop", "collate", numpy_greedy),
+        patched("brightrun.trainer.objectives", "collate", numpy_greedy),
     )
 
     # --- disk -------------------------------------------------------------------------------------------------
@@ -348,21 +348,28 @@ def main(out: Path) -> None:
     def broken_code(*_: object) -> None:
         {}["missing"]
 
-    forked("key error", "bug", new_run(root / "b1"), patched("brightrun.trainer.loop", "collate", broken_code))
+    forked("key error", "bug", new_run(root / "b1"), patched("brightrun.trainer.objectives", "collate", broken_code))
 
     def division(*_: object) -> None:
         1 // 0  # noqa: B018
 
-    forked("division by zero", "bug", new_run(root / "b2"), patched("brightrun.trainer.loop", "collate", division))
+    forked(
+        "division by zero", "bug", new_run(root / "b2"), patched("brightrun.trainer.objectives", "collate", division)
+    )
 
     def crash(*_: object) -> None:
         import ctypes
 
         ctypes.string_at(0)
 
-    forked("native crash", "bug", new_run(root / "b3"), patched("brightrun.trainer.loop", "collate", crash))
+    forked("native crash", "bug", new_run(root / "b3"), patched("brightrun.trainer.objectives", "collate", crash))
     shapes = lambda *_: torch.ones(2, 3) @ torch.ones(2, 3)  # noqa: E731
-    forked("shapes do not fit", "bug", new_run(root / "b4"), patched("brightrun.trainer.loop", "token_losses", shapes))
+    forked(
+        "shapes do not fit",
+        "bug",
+        new_run(root / "b4"),
+        patched("brightrun.trainer.objectives", "token_losses", shapes),
+    )
     out.write_text(
         "".join(json.dumps(neutral(item, root), ensure_ascii=False) + "\n" for item in cases), encoding="utf-8"
     )
