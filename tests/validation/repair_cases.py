@@ -51,6 +51,7 @@ CASES = [
     Case("invalid_utf8", lines(OTHER, chat("cafXe").replace(b"X", b"\xe9")), lines(OTHER, chat("cafXe").replace(b"X", "é".encode()))),
     Case("lone_surrogate", lines(OTHER, chat("ok X").replace(b"X", rb"\ud83d")), lines(OTHER, chat("ok "))),
     Case("blank_context", b'{"messages": [{"role": "system", "content": " "}, ' + OTHER[14:] + b"\n", OTHER + b"\n"),
+    Case("repeated_key", lines(b'{"id":1, "x": 1.50,' + ODD[2:], b'{"x": [1, 2],"x":[1,2], ' + OTHER[1:]), lines(b'{"id":1, "x": 1.50,' + ODD[2:], b'{"x":[1,2], ' + OTHER[1:])),
     Case("invalid_weight", lines(OTHER[:-3] + b', "weight": true}]}'), lines(OTHER[:-3] + b', "weight": 1}]}')),
     Case("invalid_weight", lines(OTHER[:-3] + b', "weight":"1"}]}'), lines(OTHER[:-3] + b', "weight":1}]}')),
     Case("last_turn_not_assistant", lines(OTHER[:-2] + b', {"role": "user", "content": "Thanks!"} ]}', ODD), lines(OTHER[:-2] + b" ]}", ODD)),

@@ -35,6 +35,7 @@ HERE = {
 }
 # Groups of the catalogue that modules of their own test: they need a model, or look at what the texts say.
 TESTED_APART = {
+    "Lines and JSON": ("test_repeated_keys",),
     "The chosen model": ("test_model_checks",),
     "Conversations compared": ("test_near_duplicates",),
     "What the replies say": ("test_content_replies",),

@@ -133,6 +133,21 @@ CODES: dict[str, Code] = {
         "The record has more than 1,000 brackets inside one another. No training format needs more than ten.",
         "Remove the record; it was most likely damaged or made by mistake.",
     ),
+    "duplicate_key": _error(
+        _TEXT,
+        "Field that stands twice",
+        "One object holds the same field twice with different values, and the field is one that training reads. "
+        "Programs take either of them without a word: the last mostly, some the first. Both are shown.",
+        "Keep the one that is meant and remove the other.",
+    ),
+    "repeated_key": _warning(
+        _TEXT,
+        "Field that stands twice",
+        "One object holds the same field twice: with the same value, or in a field that training does not read. "
+        "The last one is taken.",
+        "Keep one of them.",
+        fixable=True,
+    ),
     "record_too_long": _error(
         _TEXT,
         "Record too long",

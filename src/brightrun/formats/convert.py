@@ -35,6 +35,7 @@ MOST_UNWRITTEN = 1_000
 _FAMILY: dict[str, str] = {"enriched_conversation": "brightrun_lora_v4"}
 _PAIRS = ("brightrun_lora_v4", "enriched_conversation")
 _LISTS: dict[str, str] = {"brightrun_lora_v3": "turns", "sharegpt": "conversations"}
+_INDEX = re.compile(r"\[\d+\]")
 _SPACE = re.compile(rb'("(?:[^"\\]++|\\.)*+")|[ \t\r\n]++', re.DOTALL)
 
 
@@ -132,6 +133,7 @@ class _Conversion:
                 self._header = reading.meta
             elif reading.meta is not None:
                 self._drop("_meta")
+            self._name_repeats(reading)
             for issue in errors:
                 if issue.code not in {"format_mismatch", "no_records", "nothing_to_train"}:
                     self._leave_out(issue.line, issue.message)
@@ -189,7 +191,14 @@ class _Conversion:
                 if field != "scaffold":  # named below by the fields that it was read from
                     self._drop(field.replace("messages[]", f"{_LISTS.get(self._detection.format or '', 'messages')}[]"))
         if wrote:
+            self._name_repeats(reading)
             self._name_unread(decode(text))
+
+    def _name_repeats(self, reading: Reading) -> None:
+        """Of a field that stands twice only the last value is read."""
+        for issue in reading.issues:
+            if issue.code == "repeated_key" and not issue.fixable:
+                self._drop(_INDEX.sub("[]", issue.path))
 
     def _name_unread(self, value: dict[str, Any]) -> None:
         assert self._detection.format is not None

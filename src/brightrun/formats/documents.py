@@ -10,10 +10,15 @@ from brightrun.formats.lines import ByteSource
 from brightrun.formats.objects import ObjectReader
 from brightrun.formats.reading import Reading, json_type, shown, take_id
 from brightrun.formats.registry import FORMATS, Format, Object
+from brightrun.formats.repeated_keys import may_repeat, report_repeats
 from brightrun.formats.texts import PAIR_FIELDS
 from brightrun.formats.v4 import enriched_id, read_pair
 
 _SWALLOWED = 8  # bytes after a fault that may be more than the end of the broken record itself
+# What the records of a document are read from, or by.
+_FRAME = frozenset(
+    {"conversations", "training_pairs", "conversation_metadata", "dataset_metadata", "training_file_metadata"}
+)
 OPENED: dict[Layout, Callable[[Path], bool]] = {
     "array": lambda path: not path,
     "document": lambda path: False,
@@ -129,6 +134,16 @@ class Document:
                     error, message, "Correct the place shown; what stands before that byte was not read."
                 )
         self._walker.faults.clear()
+        for path, offset in self._walker.repeated:
+            yield self._repeated(path, offset)
+        self._walker.repeated.clear()
+
+    def _repeated(self, path: Path, offset: int) -> Reading:
+        where = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).removeprefix(".")
+        reading = self._aside(offset)
+        code = "duplicate_key" if path[-1] in _FRAME else "repeated_key"
+        reading.report(code, where, f"`{where}` stands twice in one object.", fixable=False)
+        return reading
 
     def _broken(self, error: StructureError, message: str, suggestion: str | None = None) -> Reading:
         reading = self._aside(error.offset)
@@ -270,10 +285,12 @@ class Document:
             fault = locate_fault(value.data)
             reading.report(fault.code, "", fault.message, suggestion=fault.suggestion, position=fault.position)
             return None, [reading]
+        if may_repeat(value.data, metadata):
+            report_repeats(value.data, reading, None)
         if not isinstance(metadata, dict):
             reading.report("wrong_type", "", f"`{path}` is {json_type(metadata)}; it must be an object.")
             return None, [reading]
-        return metadata, []
+        return metadata, [reading] if reading.issues else []
 
     def _declare(self, value: Value, metadata: Object | None, path: str, *keys: str) -> None:
         for key in keys:

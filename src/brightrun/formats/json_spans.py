@@ -14,14 +14,16 @@ _OPEN, _CLOSE = b"{[", b"}]"
 
 class Span:
     """A value of the text: `text[start:end]`. begin: where the entry begins, its key included. children: of a list or
-    an object, in the order of the text; keys: of an object, key to the child's number (the last of equal keys)."""
+    an object, in the order of the text; keys: of an object, key to the child's number (the last of equal keys);
+    earlier: the equal keys before it, with their numbers."""
 
-    __slots__ = ("begin", "children", "end", "keys", "start")
+    __slots__ = ("begin", "children", "earlier", "end", "keys", "start")
 
     def __init__(self, begin: int, start: int, end: int) -> None:
         self.begin, self.start, self.end = begin, start, end
         self.children: list[Span] = []
         self.keys: dict[str, int] = {}
+        self.earlier: list[tuple[str, int]] = []
 
     def child(self, step: str | int) -> "Span | None":
         """The value of a key, or the entry with a number."""
@@ -65,6 +67,8 @@ def spans_of(text: bytes) -> Span:
         if stack:
             parent = stack[-1][0]
             if key is not None:
+                if key[0] in parent.keys:
+                    parent.earlier.append((key[0], parent.keys[key[0]]))
                 parent.keys[key[0]] = len(parent.children)
             parent.children.append(span)
         else:

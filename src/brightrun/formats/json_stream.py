@@ -23,6 +23,7 @@ _SPACE = re.compile(rb"[ \t\r\n]*+")
 _SCALAR = re.compile(rb"[^\s,:\]}\[{\"]*+")
 _OPEN, _CLOSE, _QUOTE = b"{[", b"}]", 0x22
 _MAX_KEY_BYTES = 64 << 10
+_KEYS_REMEMBERED = 100  # of an object that is walked into; no format has a tenth of that
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 # How an object begins; and where another list of records does, which may not be passed unawares.
 _FENCE = b'"training_pairs"'
@@ -63,12 +64,13 @@ class StructureError(Exception):
 
 
 class _Container:
-    """A container being walked: where it is, what it is, and how many entries were begun."""
+    """A container being walked: where it is, what it is, how many entries were begun, and its first keys."""
 
-    __slots__ = ("entries", "is_object", "line", "offset", "path")
+    __slots__ = ("entries", "is_object", "keys", "line", "offset", "path")
 
     def __init__(self, path: Path, offset: int, line: int, *, is_object: bool) -> None:
         self.path, self.offset, self.line, self.is_object, self.entries = path, offset, line, is_object, 0
+        self.keys = set[str]()
 
     @property
     def empty(self) -> bytes:
@@ -84,7 +86,8 @@ class JsonWalker:
     """Iterates over the values of one document.
 
     opens(path) says whether the container at `path` is walked into; every other value is yielded whole. faults:
-    what was wrong between values and could be read over. Raises StructureError where the document cannot be followed.
+    what was wrong between values and could be read over. repeated: paths of fields that an object it walks into holds a
+    second time, and the byte of the second value. Raises StructureError where the document cannot be followed.
 
     resumes(object) says of what list an object is an entry, as the length of that list's path, or None when it is no
     record. With it, what follows a broken record or a broken place is found again: at the next byte where a whole
@@ -105,6 +108,7 @@ class JsonWalker:
         self._resumed: int | None = None
         self._effort = _EFFORT_BYTES
         self.faults: list[StructureError] = []
+        self.repeated: list[tuple[Path, int]] = []
 
     def __iter__(self) -> Iterator[Value]:
         yield from self._walk()
@@ -143,7 +147,7 @@ class JsonWalker:
                     raise self._error(END_OF_FILE, byte)
                 self._resumed = None
                 container = stack[-1]
-                path = (*container.path, self._key() if container.is_object else container.entries)
+                path = (*container.path, self._key_in(container) if container.is_object else container.entries)
             except StructureError as error:
                 if error.found == END_OF_FILE or not stack or not self._seek():
                     raise
@@ -248,6 +252,14 @@ class JsonWalker:
             self._position += 1
             return True
         return False
+
+    def _key_in(self, container: _Container) -> str:
+        key = self._key()
+        if key in container.keys:
+            self.repeated.append(((*container.path, key), self._base + self._position))
+        elif len(container.keys) < _KEYS_REMEMBERED:
+            container.keys.add(key)
+        return key
 
     def _key(self) -> str:
         byte = self._next_byte()

@@ -10,10 +10,11 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
+from brightrun.formats.lean_pairs import PairDecoder
 from brightrun.formats.lines import Block
 from brightrun.formats.names import FormatId
 from brightrun.formats.texts import BRACES, BRACKETED, MARKUP, WHOLE_ENDS, damaged_characters
-from brightrun.formats.typed import numbered
+from brightrun.formats.typed import numbered, strings_of
 
 _Text = Annotated[str, msgspec.Meta(min_length=1)]
 _Role = Literal["user", "assistant", "system"]
@@ -46,7 +47,7 @@ def clear(block: Block, format: FormatId) -> Cleared | None:  # noqa: A002
     return cleared
 
 
-_LINE_FEED = 0x0A
+_LINE_FEED, _QUOTE = 0x0A, 0x22
 # Escapes that may stand for anything in a clean text; what follows another backslash is looked at more closely.
 _HARMLESS = frozenset(b'n"tr/')
 _HARMFUL_ESCAPE = re.compile(
@@ -58,16 +59,20 @@ def _damaged(data: bytes) -> bool:
     return b"\x7f" in data or damaged_characters(data)
 
 
-def _suspicious_escapes(data: bytes) -> bool:
-    """Control characters, �, ｜ and what was decoded wrongly as escapes, and escaped backslashes. Escapes are few, so a
-    loop over them is faster than an expression over all bytes."""
-    find = data.find
+def _escaped_quotes(data: bytes, *, counts: bool = True) -> int:
+    """How many quotation marks are escaped, where the caller `counts`; -1 where there are suspicious escapes: control characters, �, ｜ and what
+    was decoded wrongly, and escaped backslashes. Escapes are few, so a loop over them is faster than an expression over
+    all bytes."""
+    find, quotes = data.find, 0
     position = find(b"\\")
     while position >= 0:
         if data[position + 1] not in _HARMLESS:
-            return _HARMFUL_ESCAPE(data, position) is not None
+            if _HARMFUL_ESCAPE(data, position):
+                return -1
+            return quotes + data.count(b'\\"', position) if counts else 0
+        quotes += data[position + 1] == _QUOTE
         position = find(b"\\", position + 2)
-    return False
+    return quotes
 
 
 def _count_lines(data: bytes) -> int:
@@ -123,7 +128,7 @@ _CHAT_ROLES: list[list[str] | None] = [
 
 def _clear_chats(data: bytes, decoder: msgspec.json.Decoder[Any], field: str) -> Cleared | None:
     lines = _count_lines(data)
-    if lines < 0 or _damaged(data) or _suspicious_escapes(data) or MARKUP(data):
+    if lines < 0 or _damaged(data) or (quotes := _escaped_quotes(data)) < 0 or MARKUP(data):
         return None
     try:
         rows = decoder.decode_lines(data)
@@ -158,6 +163,10 @@ def _clear_chats(data: bytes, decoder: msgspec.json.Decoder[Any], field: str) ->
             return None
         names = [one or other for one, other in zip(shared, own, strict=True)] if own else shared
         ids = list(zip(names, sizes, strict=True))
+    # Two marks for every key and text that was decoded; a key that stands twice has more.
+    marks = data.count(b'"') - quotes
+    if marks != 2 * (lines + 4 * len(texts)) and marks != 2 * sum(map(strings_of, rows)):
+        return None
     return Cleared(lines, len(answers), sum(sizes), ids)
 
 
@@ -165,7 +174,7 @@ def _clear_chats(data: bytes, decoder: msgspec.json.Decoder[Any], field: str) ->
 # written, and are only looked at where they begin and end.
 
 
-class _PairTurn(msgspec.Struct, gc=False):
+class _PairTurn(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     role: _Role
     content: msgspec.Raw
     turn: int | None = None
@@ -179,18 +188,19 @@ class _PairTurn(msgspec.Struct, gc=False):
     messages: None = None
 
 
-class _Pair(msgspec.Struct, gc=False):
+class _Pair(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     conversation_id: _Text
     current_user_input: msgspec.Raw
     target_response: msgspec.Raw
     system_prompt: msgspec.Raw
-    conversation_history: list[_PairTurn] = []
+    conversation_history: list[_PairTurn]
     turn_number: int | None = None
     id: _Text | None = None
-    conversation_metadata: msgspec.Raw = msgspec.Raw(b"{}")
+    conversation_metadata: msgspec.Raw = msgspec.Raw()
+    training_metadata: msgspec.Raw = msgspec.Raw()
 
 
-_PAIRS = msgspec.json.Decoder(_Pair)
+_PAIRS = PairDecoder(_Pair, _PairTurn)
 _MAX_HISTORY = 200
 _ALTERNATING = [(["user", "assistant"] * size)[:size] for size in range(_MAX_HISTORY)]
 # Second byte of a JSON text that may be blank: white space, an escape, the closing quote, or the first byte of a
@@ -211,7 +221,7 @@ def _clear_pairs(data: bytes) -> Cleared | None:
         rows = _PAIRS.decode_lines(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    if lines != len(rows):
+    if rows is None or lines != len(rows) or _PAIRS.repeat(data, rows):
         return None
     if not _texts_are_clean(rows):
         return None
@@ -268,7 +278,7 @@ def _texts_are_clean(rows: list[_Pair]) -> bool:
 
 
 def _suspicious(texts: bytes) -> bool:
-    return _suspicious_escapes(texts) or BRACKETED(texts) or MARKUP(texts)
+    return _escaped_quotes(texts, counts=False) < 0 or BRACKETED(texts) or MARKUP(texts)
 
 
 def _none_blank(texts: list[bytes]) -> bool:

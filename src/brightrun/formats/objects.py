@@ -5,8 +5,10 @@ from typing import NamedTuple
 
 from brightrun.formats.decode import decode, locate_fault
 from brightrun.formats.mendable import json_meant
+from brightrun.formats.names import FormatId
 from brightrun.formats.reading import Reading
 from brightrun.formats.registry import Format, read_object
+from brightrun.formats.repeated_keys import may_repeat, report_repeats
 from brightrun.formats.texts import check_texts, suspicious
 
 _EXCERPT_CHARACTERS, _SEEN_BYTES = 60, 8_500
@@ -24,7 +26,7 @@ class ObjectReader(NamedTuple):
         first_line: physical line on which the object begins, where `reading.line` is not one.
         """
         return self.read_with(
-            reading, data, length, lambda value: read_object(value, entry, reading), entry.texts, first_line
+            reading, data, length, lambda value: read_object(value, entry, reading), entry.texts, first_line, entry.id
         )
 
     def read_with(
@@ -35,8 +37,12 @@ class ObjectReader(NamedTuple):
         reads: Callable[[object], None],
         texts: frozenset[str],
         first_line: int = 0,
+        format: FormatId | None = None,  # noqa: A002 - the field's word
     ) -> Reading:
-        """The same, with the caller's own way from the decoded value into `reading`, and the fields of its texts."""
+        """The same, with the caller's own way from the decoded value into `reading`, and the fields of its texts.
+
+        format: of the object; None where it is one of the pairs of a document.
+        """
         if data is None:
             message = f"The record is {length:,} bytes long; the limit is {self.limit:,}. It was skipped."
             reading.report("record_too_long", "", message)
@@ -48,6 +54,8 @@ class ObjectReader(NamedTuple):
             return reading
         reading.value = value
         reads(value)
+        if may_repeat(data, value):
+            report_repeats(data, reading, format or "brightrun_lora_v4", pair=format is None)
         if self.texts and reading.is_record and isinstance(value, dict) and suspicious(data):
             check_texts(value, reading, texts)
         return reading

@@ -15,6 +15,7 @@ from brightrun.formats.decode import decode
 from brightrun.formats.lines import Block, Line, lines_of
 from brightrun.formats.names import FormatId
 from brightrun.formats.records import Message, Record, Role
+from brightrun.formats.repeated_keys import strings_in, written_strings
 from brightrun.formats.texts import may_be_cut_off, suspicious_braces, suspicious_bytes, suspicious_text
 from brightrun.formats.v4 import scaffold_of
 
@@ -322,4 +323,21 @@ def _decode(data: bytes, way: _Way, block: Block | None = None) -> list[tuple[An
         rows: list[tuple[Any]] = way.decoder.decode(listed)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    return rows if len(rows) == lines else None
+    if len(rows) != lines:
+        return None
+    # Where a key stands twice the types say nothing: the last value is taken.
+    written = written_strings(text)
+    if not way.scaffolded and written == sum(strings_of(row) for (row,) in rows):
+        return rows
+    try:
+        return rows if written == strings_in(decode(listed)) else None
+    except ValueError:
+        return None  # it stands in a field that needs no decoding here
+
+
+def strings_of(row: Any) -> int:
+    """The keys and texts that a chat has at least, and exactly where it has none but the usual fields."""
+    turns = row.turns if hasattr(row, "turns") else row.messages
+    named = 2 * (row.conversation_id is not None) + 2 * (getattr(row, "id", None) is not None)
+    numbers = [(turn.turn, turn.turn_number) for turn in turns]
+    return 1 + named + 4 * len(turns) + sum(2 - pair.count(None) for pair in numbers)

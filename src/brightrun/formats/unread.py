@@ -9,7 +9,7 @@ Object = dict[str, Any]
 _MESSAGE = frozenset(
     {"role", "from", "content", "value", "weight", "tool_calls", "function_call", "tool_call_id", "name"}
 )
-_PART = frozenset({"type", "text", "refusal"})
+PART_FIELDS = frozenset({"type", "text", "refusal"})
 _PROMPTS = frozenset({"system", "prompt", "question", "instruction", "input", "history", "messages", "conversations"})
 _OWN_ID = frozenset({"conversation_id", "id"})
 _READ: dict[FormatId, frozenset[str]] = {
@@ -26,11 +26,22 @@ _READ: dict[FormatId, frozenset[str]] = {
     | {"chosen", "rejected", "preferred_output", "non_preferred_output", "tools", "conversation"},
     "kto": _OWN_ID | _PROMPTS | {"completion", "output", "label", "kto_tag", "tools"},
 }
-_MESSAGES = frozenset(
+MESSAGE_FIELDS = frozenset(
     {"messages", "turns", "conversations", "conversation", "conversation_history", "prompt", "completion", "response"}
     | {"chosen", "rejected", "preferred_output", "non_preferred_output", "input"}
 )
 """Fields that may hold messages: a list of them, or one."""
+_INPUT = frozenset({"messages", "tools"})  # OpenAI's preferences: messages, and what goes with them
+
+
+def fields_read(format: FormatId) -> frozenset[str]:  # noqa: A002 - the field's word
+    """The fields of an object that go into its Record."""
+    return _READ[format]
+
+
+def fields_read_of_message(holder: str) -> frozenset[str]:
+    """The fields that are read of an object in the field `holder`."""
+    return _MESSAGE | _INPUT if holder == "input" else _MESSAGE
 
 
 def unread_fields(obj: Object, format: FormatId) -> Iterator[str]:  # noqa: A002 - the field's word
@@ -44,7 +55,7 @@ def unread_fields(obj: Object, format: FormatId) -> Iterator[str]:  # noqa: A002
             continue
         if key not in read or (key == "id" and obj.get("conversation_id") is not None):
             yield key
-        elif key in _MESSAGES:
+        elif key in MESSAGE_FIELDS:
             yield from _of_messages(value, key)
 
 
@@ -52,8 +63,8 @@ def _of_messages(value: object, path: str) -> Iterator[str]:
     if isinstance(value, list):
         for entry in value:
             yield from _of_message(entry, f"{path}[]")
-    elif path == "input" and isinstance(value, dict):  # OpenAI's preferences: messages, and what goes with them
-        yield from (f"{path}.{key}" for key in value if key not in {"messages", "tools"})
+    elif path == "input" and isinstance(value, dict):
+        yield from (f"{path}.{key}" for key in value if key not in _INPUT)
         yield from _of_messages(value.get("messages"), f"{path}.messages")
     else:
         yield from _of_message(value, path)
@@ -70,4 +81,4 @@ def _of_message(entry: object, path: str) -> Iterator[str]:
         elif key in {"content", "value"} and isinstance(value, list):
             for part in value:
                 if isinstance(part, dict):
-                    yield from (f"{path}.{key}[].{name}" for name in part if name not in _PART)
+                    yield from (f"{path}.{key}[].{name}" for name in part if name not in PART_FIELDS)

@@ -5,10 +5,12 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from brightrun.formats.decode import decode
 from brightrun.formats.json_spans import Edit, Span, removal, string_like
 from brightrun.formats.mendable import label_meant, role_meant, weight_meant
 from brightrun.formats.messages import read_message, role_of
 from brightrun.formats.reading import Reading
+from brightrun.formats.repeated_keys import same_value
 
 Steps = list[str | int]
 _SHAREGPT = {"system": "system", "user": "human", "assistant": "gpt", "tool": "observation"}
@@ -110,6 +112,19 @@ def _system_not_first(found: Found) -> list[Edit]:
     return [*found.replace(where, string_like(old, joined)), *found.remove([*messages_at, 1])]
 
 
+def _repeated_key(found: Found) -> list[Edit]:
+    """Of a field that stands twice with the same value the earlier one goes."""
+    parent = found.root.find(found.steps[:-1])
+    if parent is None:
+        return []
+    kept = found.at(found.steps)
+    for key, number in parent.earlier:
+        span = parent.children[number]
+        if key == found.steps[-1] and same_value(decode(found.text[span.start : span.end]), kept):
+            return [removal(parent, number)]
+    return []
+
+
 def repeats_input(pair: Any) -> bool:
     """Whether the history of a v4 pair already ends with its current input, as the reader sees it."""
     history, current = pair.get("conversation_history"), pair.get("current_user_input")
@@ -143,5 +158,6 @@ FIELD_REPAIRS: dict[str, Callable[[Found], list[Edit]]] = {
     "weight_ignored": _weight_ignored,
     "last_turn_not_assistant": _last_turn,
     "system_not_first": _system_not_first,
+    "repeated_key": _repeated_key,
 }
 """Code to repair; each answers no edits where there is nothing that it can do."""
