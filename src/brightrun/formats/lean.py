@@ -62,7 +62,7 @@ def _damaged(data: bytes) -> bool:
 def _escaped_quotes(data: bytes, *, counts: bool = True) -> int:
     """How many quotation marks are escaped, where the caller `counts`; -1 where there are suspicious escapes.
 
-    Those are control characters, �, ｜ and what was decoded wrongly, and escaped backslashes. Escapes are few, so a loop
+    Those are control characters, �, ｜, what was decoded wrongly, and escaped backslashes. Escapes are few, so a loop
     over them is faster than an expression over all bytes.
     """
     find, quotes = data.find, 0
