@@ -14,6 +14,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "split": ("brightrun.cli.split", "split", "Split a file into train and held-out. No server needed."),
     "inspect": ("brightrun.cli.inspect", "inspect", "Show which tokens of a row a model learns. No server needed."),
     "estimate": ("brightrun.cli.estimate", "estimate", "Memory, time and cost of a run, before it. No server needed."),
+    "packs": ("brightrun.cli.packs", "app", "Personas, arcs, topics and templates of a trade: list, export, check."),
     "datasets": ("brightrun.cli.datasets", "app", "Upload, list, show, confirm, delete and restore datasets."),
     "batches": ("brightrun.cli.batches", "app", "Write conversations in batches: run a plan, list, pause, resume."),
     "jobs": ("brightrun.cli.jobs", "app", "Start, watch, pause, resume, list and cancel training jobs."),

@@ -44,7 +44,12 @@ class AsyncClient:
         """Send one call. Raises ApiError for a refusal, UnavailableError when nobody answers."""
         try:
             response = await self._http.request(
-                call.method, call.path, json=call.json, params=dict(call.params), headers=dict(call.headers)
+                call.method,
+                call.path,
+                json=call.json,
+                content=call.content,
+                params=dict(call.params),
+                headers=dict(call.headers),
             )
         except httpx2.TransportError as error:
             raise UnavailableError(f"no answer from {self.url}: {error}. Is `brightrun up` running?") from error

@@ -16,7 +16,7 @@ class ApiError(BrightRunError):
 
 @dataclass(frozen=True)
 class Call:
-    """pick: the field of `data` that is the answer; None for all of `data`. headers: beside the token."""
+    """pick: the field of `data` that is the answer; None for all of it. headers: beside the token. content: bytes."""
 
     method: str
     path: str
@@ -24,6 +24,7 @@ class Call:
     params: Mapping[str, Any] = field(default_factory=dict)
     pick: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    content: bytes | None = None
 
 
 def without_none(**values: Any) -> Json:
@@ -280,3 +281,28 @@ def model_download_path(model_id: str) -> str:
 
 def me() -> Call:
     return Call("GET", "/api/me")
+
+
+# --- scaffolding ----------------------------------------------------------------------------------------------------
+
+
+def list_packs() -> Call:
+    return Call("GET", "/api/packs", pick="packs")
+
+
+def list_scaffolding(kind: str, **filters: Any) -> Call:
+    return Call("GET", f"/api/scaffolding/{_id(kind)}", params=without_none(**filters))
+
+
+def pack_export_path(key: str) -> str:
+    return f"/api/packs/export?pack={_id(key)}"
+
+
+def import_pack(archive: bytes) -> Call:
+    return Call(
+        "POST", "/api/packs/import", content=archive, headers={"Content-Type": "application/zip"}, pick="loaded"
+    )
+
+
+def draw_plan(pack: str, quotas: Json, seed: int) -> Call:
+    return Call("POST", "/api/packs/plan", json={"pack": pack, "quotas": quotas, "seed": seed}, pick="plan")

@@ -56,6 +56,7 @@ class Client:
         self.jobs = Jobs(self)
         self.costs = Costs(self)
         self.models = Models(self)
+        self.packs = Packs(self)
 
     def __enter__(self) -> Self:
         return self
@@ -72,7 +73,12 @@ class Client:
         """Send one call. Raises ApiError for a refusal, UnavailableError when nobody answers."""
         try:
             response = self._http.request(
-                call.method, call.path, json=call.json, params=dict(call.params), headers=dict(call.headers)
+                call.method,
+                call.path,
+                json=call.json,
+                content=call.content,
+                params=dict(call.params),
+                headers=dict(call.headers),
             )
         except httpx2.TransportError as error:
             raise UnavailableError(f"no answer from {self.url}: {error}. Is `brightrun up` running?") from error
@@ -436,4 +442,33 @@ class Models:
         return self._client.download(calls.model_download_path(model_id), Path(target), progress)
 
 
-__all__ = ["ApiError", "Client", "Costs", "Datasets", "Jobs", "Models"]
+class Packs:
+    """Scaffolding: the packs of the workspace and what they hold."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def list(self) -> Any:
+        return self._client.send(calls.list_packs())
+
+    def things(self, kind: str, **filters: Any) -> Json:
+        """kind: personas, emotional-arcs, training-topics or templates."""
+        answer: Json = self._client.send(calls.list_scaffolding(kind, **filters))
+        return answer
+
+    def export(self, key: str, target: str | Path) -> Path:
+        """The pack as a zip file."""
+        return self._client.download(calls.pack_export_path(key), Path(target))
+
+    def take_in(self, archive: bytes) -> Json:
+        """A zip file of a pack becomes the pack of the workspace."""
+        answer: Json = self._client.send(calls.import_pack(archive))
+        return answer
+
+    def plan(self, pack: str, quotas: Json, *, seed: int = 0) -> Json:
+        """The conversations that meet the quotas. Nothing is stored and nothing is sent."""
+        answer: Json = self._client.send(calls.draw_plan(pack, quotas, seed))
+        return answer
+
+
+__all__ = ["ApiError", "Client", "Costs", "Datasets", "Jobs", "Models", "Packs"]
