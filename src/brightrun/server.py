@@ -37,6 +37,8 @@ from brightrun.platform import Platform, derive_key
 from brightrun.queue.events import EventHub
 from brightrun.rooms import import_tables, import_tasks
 from brightrun.scaffolding import api as scaffolding_api
+from brightrun.scaffolding import match_pages as scaffolding_match_pages
+from brightrun.scaffolding import pages as scaffolding_pages
 from brightrun.storage import api as storage_api
 from brightrun.storage.give_way import CountAwaited, GiveWay
 from brightrun.storage.signing import ROOT as STORAGE_URL
@@ -79,6 +81,8 @@ ROUTERS = (
     audit_pages.router,
     costs_pages.router,
     overview_pages.router,
+    scaffolding_match_pages.router,
+    scaffolding_pages.router,
     datasets_pages.router,
     mask_pages.router,
     datasets_record_pages.router,

@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from brightrun.accounts.tables import User
 from brightrun.scaffolding.tables import TABLES, Kind, PackRow, Versioned
 
 
@@ -126,3 +127,10 @@ async def groups(session: AsyncSession, kind: Kind, pack_key: str) -> list[str]:
         .order_by(table.group_key)
     )
     return [row for row in rows if row is not None]
+
+
+async def names_of(session: AsyncSession, user_ids: set[UUID]) -> dict[UUID, str]:
+    if not user_ids:
+        return {}
+    rows = await session.execute(select(User.id, User.name).where(User.id.in_(user_ids)))
+    return {row[0]: row[1] for row in rows}

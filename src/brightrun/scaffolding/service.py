@@ -1,7 +1,7 @@
 """The rules of packs in a workspace: loading, editing in versions, and never an active template that nothing fills."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -195,7 +195,7 @@ async def edit(
     pack = await load_pack(session, row.workspace_id, row.pack_key)
     _refuse_what_breaks(pack, kind, content)
     await _next_version(session, kind, row, content, user_id, note)
-    session.expire(row)
+    session.expunge(row)  # it says that it is the newest, which it was
     return await get(session, kind, thing_id)
 
 
@@ -227,6 +227,16 @@ async def duplicate(
     document = row.content | {"key": key, "name": name, "active": False}
     note = f"duplicate of {row.key}, version {row.version}"
     return await create(session, row.workspace_id, kind, row.pack_key, document, user_id=user_id, note=note)
+
+
+async def groups(session: AsyncSession, kind: Kind, pack_key: str) -> list[str]:
+    """The categories that a kind's things have, in order."""
+    return await repository.groups(session, kind, pack_key)
+
+
+async def names_of(session: AsyncSession, user_ids: Iterable[UUID | None]) -> dict[UUID, str]:
+    """Names of people, for the history."""
+    return await repository.names_of(session, {user_id for user_id in user_ids if user_id is not None})
 
 
 def problems_of(pack: Pack, template: Template) -> list[str]:

@@ -15,6 +15,7 @@ class Room:
 
 ROOMS: tuple[Room, ...] = (
     Room("overview", "Overview", "/", "layout-dashboard"),
+    Room("scaffolding", "Scaffolding", "/scaffolding", "layers"),
     Room("datasets", "Datasets", "/datasets", "database"),
     Room("training", "Training", "/training", "activity"),
     Room("models", "Models", "/models", "box"),
