@@ -51,13 +51,19 @@ def filled(page: str) -> dict[str, str]:
     values = {
         name: value
         for name, value in re.findall(r'<input[^>]*?name="([^"]+)"[^>]*?value="([^"]*)"', form)
-        if name != "preset_id"
+        if name not in {"preset_id", "ack"}
     }
     for name, body in re.findall(r'(?s)<select[^>]*name="([^"]+)"[^>]*>(.*?)</select>', form):
         chosen = re.search(r'value="([^"]*)"[^>]* selected', body) or re.search(r'value="([^"]*)"', body)
         values[name] = chosen[1] if chosen else ""
     preset = re.search(r'name="preset_id" value="([^"]+)" checked', form)
     return values | {"preset_id": preset[1] if preset else ""}
+
+
+def promised(browser: PageClient, page: str, **changes: str) -> dict[str, str]:
+    """The form with changes, and with the promise that the page shows for them."""
+    fields = filled(browser.get(page)) | changes
+    return fields | filled(browser.submit(page, "/training/estimate", **fields).text) | changes
 
 
 # --- every word is there --------------------------------------------------------------------------------------------
@@ -128,8 +134,8 @@ def test_a_chosen_dataset_has_its_estimate_with_parts_and_sources(browser: PageC
     page = words(browser.get(f"/training/new?dataset_id={dataset_id}"))
     assert "Adviser · 24 training pairs" in page
     for part in (
-        "Start up",
-        "Evaluation",
+        "Start-up",
+        "Measuring",
         "Checkpoints",
         "Compute",
         "Storage",
@@ -146,7 +152,8 @@ def test_the_estimate_alone_answers_the_script(browser: PageClient, dataset_id: 
     fields = filled(browser.get(page)) | {"hp_epochs": "2", "csrf_token": browser.token(page)}
     answer = browser.client.post("/training/estimate", data=fields, headers={"HX-Request-Type": "partial"})
     assert answer.status_code == 200
-    assert answer.text.strip().startswith('<div id="estimate"')
+    assert re.match(r'\s*<div [^>]*id="estimate"', answer.text)
+    assert '<hx-partial hx-target="#advised"' in answer.text
     assert "× 2" in words(answer.text)
 
 
@@ -164,7 +171,7 @@ def test_all_problems_are_told_at_once_beside_their_fields(browser: PageClient, 
 
 def test_a_form_starts_one_job_however_often_it_is_sent(browser: PageClient, trainer_owner: Member, dataset_id: str):
     page = f"/training/new?dataset_id={dataset_id}"
-    fields = filled(browser.get(page)) | {"name": "Once", "preset_id": "conservative", "hp_epochs": "2"}
+    fields = promised(browser, page, name="Once", preset_id="conservative", hp_epochs="2")
     first = browser.submit(page, "/training/new", **fields)
     second = browser.submit(page, "/training/new", **fields)
     assert first.status_code == second.status_code == 303

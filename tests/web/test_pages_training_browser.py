@@ -73,6 +73,16 @@ def set_expert(page: Page, **values: str) -> None:
         page.locator(f"[name=hp_{name}]").fill(value)
 
 
+def launch(page: Page) -> None:
+    """Confirm what is to be confirmed, look at the promise for all that, and start."""
+    expect(page.locator("#new-job:not([data-stale])")).to_be_visible()
+    for box in page.locator("[name=ack]").all():
+        box.check()
+        expect(page.locator("#new-job:not([data-stale])")).to_be_visible()
+    page.get_by_role("button", name="Start training").click()
+    page.wait_for_url(re.compile(r"/training/[0-9a-f-]{36}$"))
+
+
 # Every value that the bar has shown, in order: the page must not be reloaded, and the bar must not go back.
 WATCH_PROGRESS = """() => {
   window.shownProgress = [];
@@ -92,13 +102,13 @@ def test_a_file_becomes_an_adapter_that_loads(signed_in: Visit, bakery_file: Pat
     expect(train).to_be_visible(timeout=CHECKED_MS)  # ready, without a reload
     train.click()
 
-    expect(page.locator("#estimate")).to_contain_text("Start-up")
-    page.get_by_label("Careful").check(force=True)
+    expect(page.locator("#advised")).to_contain_text("Careful is advised for this dataset")
+    page.locator("[name=preset_id][value=conservative]").check(force=True)
     page.locator("[name=hp_epochs]").fill("4")
     set_expert(page, min_steps="0", heldout_fraction="0.2", checkpoint_every_steps="8")
-    expect(page.locator("#estimate")).to_contain_text("$0.00")
-    page.get_by_role("button", name="Start training").click()
-    page.wait_for_url(re.compile(r"/training/[0-9a-f-]{36}$"))
+    expect(page.locator("#promise-steps")).to_contain_text(str(STEPS))
+    expect(page.locator("#promise-cost")).to_contain_text("$0.00")
+    launch(page)
     page.evaluate(WATCH_PROGRESS)
 
     curve = page.locator("#loss")
@@ -151,8 +161,7 @@ def test_cancelling_asks_and_then_says_what_became_of_it(signed_in: Visit, baker
     expect(train).to_be_visible(timeout=CHECKED_MS)
     train.click()
     set_expert(page, max_steps="5000", epochs="20", min_steps="0")
-    page.get_by_role("button", name="Start training").click()
-    page.wait_for_url(re.compile(r"/training/[0-9a-f-]{36}$"))
+    launch(page)
     page.get_by_role("button", name="Cancel job").first.click()
     dialog = page.get_by_role("dialog")
     dialog.get_by_label("Why").select_option("testing")
@@ -171,9 +180,10 @@ def test_the_estimate_follows_the_form_and_names_what_is_wrong(signed_in: Visit,
     train.click()
     rate = page.locator("[name=hp_learning_rate]")
     rate.fill("0")
-    expect(page.locator("#estimate")).to_contain_text("this run is a control")
+    expect(page.locator("#checklist")).to_contain_text("this run is a control")
     rate.fill("5")
     expect(page.locator("#estimate")).to_contain_text("'5' is not allowed; allowed: 0 or 1e-06 to 0.01")
+    expect(page.locator("#new-job:not([data-stale])")).to_be_visible()
     page.get_by_role("button", name="Start training").click()
     expect(page.locator(".field[data-invalid] [name=hp_learning_rate]")).to_have_value("5")
     expect(page.locator("#hp_learning_rate-error")).to_contain_text("is not allowed")

@@ -10,6 +10,7 @@ document.documentElement.classList.add("js");
 
 async function loadParts() {
   if (document.querySelector("[data-chart]")) (await import("./charts.js")).attachCharts();
+  if (document.getElementById("new-job")) (await import("./launch.js")).attachLaunch();
   if (document.querySelector("[data-upload]")) (await import("./upload.js")).attachUploads();
   if (document.querySelector("[data-selection]")) (await import("./selection.js")).attachSelection();
 }

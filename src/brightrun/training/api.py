@@ -9,7 +9,7 @@ from pydantic import AwareDatetime
 
 from brightrun.accounts.context import Ctx, needs
 from brightrun.accounts.roles import Permission
-from brightrun.training import actions, bulk, estimating, repository, scheduling, series, service
+from brightrun.training import actions, bulk, launch, repository, scheduling, series, service
 from brightrun.training.bulk_schemas import BulkData, BulkIn
 from brightrun.training.labels.schemas import Tag
 from brightrun.training.options import training_options
@@ -55,8 +55,11 @@ async def get_training_options(ctx: Ctx) -> Success[dict[str, Any]]:
 
 @router.post("/api/jobs/estimate", **_READ)
 async def estimate_job(ctx: Ctx, body: EstimateIn) -> Success[dict[str, Any]]:
-    """What a run would take: memory, duration and cost, each with an interval and its parts, and whether it fits."""
-    return one(await estimating.make_estimate(ctx.session, ctx.settings, body))
+    """What a run would take: memory, duration and cost, each with an interval and its parts, and whether it fits.
+
+    Of a dataset also which preset is advised, what a launch would check, and its `warnings`.
+    """
+    return one(await launch.estimate(ctx, body))
 
 
 _CREATE: dict[str, Any] = _WRITE | {
@@ -75,7 +78,7 @@ async def create_job(
     ] = None,
 ) -> Success[JobData]:
     """Start training on a dataset that is ready. A repeated Idempotency-Key answers 200 with the first job."""
-    job, new = await service.create(ctx.session, ctx.settings, ctx.principal, body, idempotency_key=idempotency_key)
+    job, new = await launch.start(ctx, body, idempotency_key=idempotency_key)
     if not new:
         response.status_code = 200
     return await _one(ctx, job)

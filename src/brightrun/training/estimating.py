@@ -206,6 +206,7 @@ async def promise_for_job(
         )
     except InvalidInputError as error:
         promise = promise_of(subject, configuration, None, base_model, method=estimate.METHOD)
+        promise["digest"] = digest_of(promise)
         return promise | {"reasons": [f"{error.message}. By the documented formula instead.", *promise["reasons"]]}
 
 

@@ -83,6 +83,10 @@ class JobCreate(BaseModel):
     gpu_config: GpuConfigIn | None = None
     base_model: BaseModelName | None = None
     name: Name | None = None
+    acknowledged: Annotated[
+        list[Annotated[str, StringConstraints(max_length=100)]],
+        Field(max_length=100, description="Codes of the estimate's `warnings` that somebody has read; kept in the job"),
+    ] = []
     seed: Annotated[int | None, Field(ge=0, le=4_294_967_295)] = None
     promise_digest: Annotated[
         str | None,

@@ -71,13 +71,17 @@ async def create(
     *,
     idempotency_key: str | None,
     retry_of: UUID | None = None,
+    from_template: UUID | None = None,
 ) -> tuple[TrainingJob, bool]:
     """A queued job, and whether it is new: the same key gives the same job. retry_of: the failed job it stands for.
+    from_template: a form began with this template, and says everything itself.
 
     Raises ConflictError while the dataset is not ready for training, when the device cannot be had, or when the key
     was used for something else; InvalidInputError names every field at once.
     """
-    digest = hashlib.sha256(orjson.dumps(body.model_dump(mode="json"), option=orjson.OPT_SORT_KEYS)).hexdigest()
+    # How it was promised is no part of what is asked for: a form that is sent again may have a newer promise.
+    asked = body.model_dump(mode="json", exclude={"promise_digest", "acknowledged"})
+    digest = hashlib.sha256(orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)).hexdigest()
     if idempotency_key is not None:
         earlier = await _earlier(session, principal, idempotency_key, digest)
         if earlier is not None:
@@ -127,7 +131,7 @@ async def create(
         idempotency_key=idempotency_key,
         request_hash=digest,
         retry_of=retry_of,
-        template_id=body.template_id,
+        template_id=body.template_id or from_template,
         status=JobStatus.QUEUED,
         priority=body.priority,
         total_epochs=values.epochs,
@@ -174,22 +178,29 @@ async def _earlier(session: AsyncSession, principal: Principal, key: str, digest
     return job
 
 
-def require_ready(dataset: Dataset) -> None:
-    """Raises ConflictError, with the reason, for a dataset that cannot be trained on."""
+def why_not_ready(dataset: Dataset) -> str | None:
+    """Why it cannot be trained on now, as the rest of a sentence; None when it can."""
     trains = dataset.format not in TRAINED_LATER
     if dataset.status == DatasetStatus.READY and dataset.training_ready and trains and dataset.sha256 is not None:
-        return
+        return None
     match DatasetStatus(dataset.status):
         case DatasetStatus.UPLOADING:
-            reason = "its upload is not finished: upload the file and confirm it first"
+            return "its upload is not finished: upload the file and confirm it first"
         case DatasetStatus.VALIDATING:
-            reason = "it is being validated: try again when it is ready"
+            return "it is being validated: try again when it is ready"
         case DatasetStatus.ERROR:
-            reason = f"it has errors: {dataset.error_message}"
+            return f"it has errors: {dataset.error_message}"
         case DatasetStatus.READY:
-            reason = "it has nothing to train on" if not dataset.total_training_pairs else (
-                f"records of the format {dataset.format} are read and validated, but not trained on yet"
-            )  # fmt: skip
+            if not dataset.total_training_pairs:
+                return "it has nothing to train on"
+            return f"records of the format {dataset.format} are read and validated, but not trained on yet"
+
+
+def require_ready(dataset: Dataset) -> None:
+    """Raises ConflictError, with the reason, for a dataset that cannot be trained on."""
+    reason = why_not_ready(dataset)
+    if reason is None:
+        return
     raise ConflictError(
         f"The dataset {dataset.name!r} is not ready for training: {reason}",
         code="dataset_not_ready",
