@@ -126,6 +126,7 @@ async def start(
         _require_seen(seen, body)
     job.acknowledged = [{"code": each.code, "text": each.text} for each in seen if each.code in body.acknowledged]
     await ctx.session.flush()
+    await ctx.session.refresh(job)
     return job, new
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from decimal import Decimal
 from functools import partial
 from typing import Annotated, Any
@@ -25,7 +26,7 @@ from brightrun.training.options import training_options
 from brightrun.training.setting_words import LABELS, PREFIX, setting_text, setting_words
 from brightrun.training.templates import repository as template_rows
 from brightrun.training.templates import service as templates
-from brightrun.web import views
+from brightrun.web import forms, views
 from brightrun.web.filters import money
 from brightrun.web.http import Page
 from brightrun.web.toasts import Toast, toast_redirect
@@ -117,10 +118,8 @@ async def start_probe(ctx: PageCtx) -> Response:
 @router.post("/new/probe/{probe_id}/cancel", **_WRITE)
 async def cancel_probe(ctx: PageCtx, probe_id: UUID) -> Response:
     filled = Filled.of(await ctx.request.form())
-    try:
+    with suppress(ConflictError):  # it has ended meanwhile: the page shows how
         await estimates.cancel_probe(ctx.session, probe_id)
-    except ConflictError:
-        pass  # it has ended meanwhile: the page shows how
     return await _again(ctx, filled, None)
 
 
