@@ -17,6 +17,7 @@ _ROOMS = (
     "training.templates",
     "training.estimates",
     "training.labels",
+    "training.comparison",
     "models",
 )
 

@@ -48,6 +48,8 @@ from brightrun.training import bulk_pages, list_pages, queue_pages
 from brightrun.training import new_pages as new_job_pages
 from brightrun.training import pages as training_pages
 from brightrun.training import record_pages as job_record_pages
+from brightrun.training.comparison import api as comparison_api
+from brightrun.training.comparison import pages as comparison_pages
 from brightrun.training.estimates import api as estimates_api
 from brightrun.training.labels import api as labels_api
 from brightrun.training.templates import api as templates_api
@@ -71,6 +73,7 @@ ROUTERS = (
     mask_api.router,
     estimates_api.router,
     labels_api.router,
+    comparison_api.router,
     training_api.router,
     templates_api.router,
     models_api.router,
@@ -95,6 +98,7 @@ ROUTERS = (
     queue_pages.router,
     job_record_pages.router,
     list_pages.router,
+    comparison_pages.router,
     bulk_pages.router,
     training_pages.router,
     job_action_pages.router,

@@ -12,6 +12,7 @@ async function loadParts() {
   if (document.querySelector("[data-chart]")) (await import("./charts.js")).attachCharts();
   if (document.getElementById("new-job")) (await import("./launch.js")).attachLaunch();
   if (document.querySelector("[data-upload]")) (await import("./upload.js")).attachUploads();
+  if (document.querySelector("[data-chart=compare]")) (await import("./compare.js")).attachComparisons();
   if (document.querySelector("[data-selection]")) (await import("./selection.js")).attachSelection();
 }
 

@@ -7,7 +7,7 @@ const WAIT_MS = 800;
 const TABLE_ROWS = 200;
 
 /** A colour of the stylesheet as the canvas wants it: `light-dark()` is resolved by a real element. */
-function colour(host, name) {
+export function colour(host, name) {
   const probe = document.createElement("span");
   probe.hidden = true;
   probe.style.color = `var(${name})`;

@@ -202,6 +202,33 @@ def bulk(
 
 
 @app.command()
+def compare(
+    ids: Annotated[list[str], typer.Argument(metavar="ID…", help="Two to four jobs.")],
+    url: UrlOption = None,
+    token: TokenOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Runs side by side: what differs, what each cost, and whether one is proven to be better."""
+    with connect(url, token) as client:
+        answer = client.jobs.compare(ids)
+
+    def write() -> None:
+        names = [run["job"]["name"] for run in answer["runs"]]
+        for run in answer["runs"]:
+            job = run["job"]
+            loss = "–" if job["heldout_loss_adapter"] is None else f"{job['heldout_loss_adapter']:.4f}"
+            print(f"{job['name']}: {job['status']}, held-out loss {loss}, {run['seconds']:.0f} s, ${job['cost_usd']}")
+        for line in answer["lines"]:
+            if not line["equal"]:
+                print(f"  {line['label']}: {' | '.join(str(value) for value in line['values'])}")
+        for pair in answer["pairs"]:
+            said = pair["verdict"].replace("_", " ")
+            print(f"{names[pair['first']]} / {names[pair['second']]}: {said}. {pair['reason']}")
+
+    show(answer, as_json=as_json, text=write)
+
+
+@app.command()
 def tag(
     job_id: IdArgument,
     add: Annotated[list[str] | None, typer.Option(help="Repeatable.")] = None,

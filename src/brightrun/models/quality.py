@@ -1,16 +1,12 @@
 """What the held-out losses show of an adapter: numbers with their n, an interval, and a verdict that may be "no"."""
 
 import math
-import random
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
-CONFIDENCE = 0.95
-LEAST_CONVERSATIONS = 10
-"""With fewer, a bootstrap interval is too narrow to prove anything."""
-_RESAMPLES = 2000
-_MOST_DRAWS = 2_000_000
+from brightrun.training.comparison.paired import CONFIDENCE, LEAST_CONVERSATIONS, bootstrap_difference
+
 _UNIT = "nats per trained token"
 
 
@@ -74,24 +70,6 @@ def quality_metrics(result: Mapping[str, Any], records: Sequence[Mapping[str, An
     }
 
 
-def bootstrap_difference(conversations: Sequence[tuple[float, float, int]], seed: int = 0) -> tuple[float, float, int]:
-    """95 % interval of the difference in loss per token (or pair), adapter − base, and how many resamples it is from.
-
-    conversations: (loss sum of the base, of the adapter, tokens or pairs) of each. A resample draws as many
-    conversations as there are, with replacement, and divides sums by sums.
-    """
-    draws = [(adapter - base, tokens) for base, adapter, tokens in conversations]
-    resamples = min(_RESAMPLES, max(200, _MOST_DRAWS // len(draws)))
-    chance = random.Random(seed)  # noqa: S311 (statistics, not secrets; the same numbers each time)
-    differences = []
-    for _ in range(resamples):
-        drawn = chance.choices(draws, k=len(draws))
-        differences.append(sum(difference for difference, _n in drawn) / sum(n for _difference, n in drawn))
-    differences.sort()
-    tail = (1 - CONFIDENCE) / 2
-    return _quantile(differences, tail), _quantile(differences, 1 - tail), resamples
-
-
 def _by_conversation(records: Sequence[Mapping[str, Any]]) -> list[tuple[float, float, int]]:
     sums: dict[str, list[float]] = {}
     for record in records:
@@ -120,14 +98,6 @@ def _judge(low: float, high: float, conversations: int, *, selected_on_heldout: 
     if low > 0:
         return Verdict.WORSE, f"The loss is higher with the adapter: {interval}, {over}."
     return Verdict.NOT_PROVEN, f"The difference may be chance: {interval}, which includes 0, {over}."
-
-
-def _quantile(ordered: Sequence[float], at: float) -> float:
-    """By linear interpolation between the two nearest."""
-    place = at * (len(ordered) - 1)
-    below = math.floor(place)
-    above = min(below + 1, len(ordered) - 1)
-    return ordered[below] + (ordered[above] - ordered[below]) * (place - below)
 
 
 def _perplexity(loss: float) -> float | None:

@@ -216,6 +216,11 @@ class AsyncJobs:
         answer: Json = await self._client.send(calls.set_job_priority(job_id, priority, reason=reason))
         return answer
 
+    async def compare(self, ids: Sequence[str], *, points: int | None = None) -> Json:
+        """Two to four runs: `runs`, `lines` (what differs first), and of every pair whether a difference is proven."""
+        answer: Json = await self._client.send(calls.compare_jobs(ids, points=points))
+        return answer
+
     async def bulk(self, action: str, ids: Sequence[str], **options: Any) -> Json:
         """One thing done to many jobs: cancel, pause, resume, retry, tag, untag, priority, archive or unarchive.
 

@@ -216,6 +216,10 @@ def set_job_priority(job_id: str, priority: str, *, reason: str | None = None) -
     return Call("POST", f"/api/jobs/{_id(job_id)}/priority", json=body, pick="job")
 
 
+def compare_jobs(ids: Sequence[str], *, points: int | None = None) -> Call:
+    return Call("GET", "/api/jobs/compare", params=without_none(ids=list(ids), points=points), pick="comparison")
+
+
 def act_on_jobs(action: str, ids: Sequence[str], **options: Any) -> Call:
     body = {"action": action, "ids": list(ids)} | without_none(**options)
     return Call("POST", "/api/jobs/bulk", json=body, pick="bulk")

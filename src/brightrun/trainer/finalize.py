@@ -1,5 +1,6 @@
 """After the last step: measure base against adapter, answer the samples, store the adapter and prove that it loads."""
 
+import hashlib
 import math
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import torch
 
 from brightrun.trainer import adapter, checkpoints
 from brightrun.trainer.context import say
-from brightrun.trainer.data import Example
+from brightrun.trainer.data import Example, Item
 from brightrun.trainer.heartbeat import write_json
 from brightrun.trainer.loop import Loop
 from brightrun.trainer.model import collate, token_losses
@@ -164,6 +165,15 @@ def _unloadable(what: str) -> TrainerStop:
     )
 
 
+def _digest(item: Item) -> str:
+    """Of the very tokens that are measured: two runs that have it in common measured the same, cut alike."""
+    digest = hashlib.sha256()
+    for row in item.rows:
+        digest.update(row.ids.tobytes())
+        digest.update(row.trained.tobytes())
+    return digest.hexdigest()
+
+
 def _write_heldout(loop: Loop, base: HeldoutLoss, tuned: HeldoutLoss) -> None:
     """Losses record by record, for the paired bootstrap of the evaluation."""
     rows = []
@@ -171,6 +181,7 @@ def _write_heldout(loop: Loop, base: HeldoutLoss, tuned: HeldoutLoss) -> None:
         row: dict[str, Any] = {
             "conversation_id": item.conversation_id,
             "line": item.line,
+            "digest": _digest(item),
             "tokens": item.targets,
             "loss_sum_base": base.loss_sums[place],
             "loss_sum_adapter": tuned.loss_sums[place],

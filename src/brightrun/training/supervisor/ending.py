@@ -14,6 +14,7 @@ from brightrun.clock import utcnow
 from brightrun.formats.run import RunConfig
 from brightrun.logs import get_logger
 from brightrun.training import endings
+from brightrun.training.comparison.heldout import keep, read_heldout
 from brightrun.training.executors.base import Executor, RunningTrainer
 from brightrun.training.supervisor import memory_ladder, settle, watchdogs
 from brightrun.training.supervisor.hold import Hold, run_dir_of
@@ -63,8 +64,9 @@ class AttemptEnd:
             verdict = replace(verdict, kind=Kind.OWN_FAILURE)
             change = lowered
         evidence = await asyncio.to_thread(log_tail, run_dir / "trainer.log")
+        heldout = await asyncio.to_thread(_measured, run_dir) if verdict.kind is Kind.DONE else None
         ended_at = utcnow() if self.seen_alive else await asyncio.to_thread(self._last_sign, run_dir)
-        await self.hold.transaction(lambda session: self._write(session, verdict, change, evidence, ended_at))
+        await self.hold.transaction(lambda session: self._write(session, verdict, change, evidence, ended_at, heldout))
         log.info(
             "an attempt ended",
             job=str(job.id), attempt=self.attempt.n, verdict=verdict.kind.value, code=verdict.code,
@@ -108,8 +110,11 @@ class AttemptEnd:
         change: tuple[str, RunConfig] | None,
         evidence: str,
         ended_at: datetime,
+        heldout: dict[str, Any] | None,
     ) -> None:
         job = await self.hold.job(session)
+        if heldout is not None:
+            await keep(session, job, heldout)
         attempt = await session.get_one(TrainingAttempt, self.attempt.id)
         cancelled = job.cancel_requested_at is not None
         await settle.close_attempt(
@@ -152,6 +157,15 @@ class AttemptEnd:
                 )
             case Kind.LOCKED | Kind.OUT_OF_MEMORY:
                 raise AssertionError(f"{verdict.kind} was decided before")
+
+
+def _measured(run_dir: Path) -> dict[str, Any] | None:
+    """What comparisons need of it. A file that cannot be read stops nothing here: storing the model looks at it too."""
+    try:
+        return read_heldout(run_dir)
+    except (OSError, ValueError) as error:
+        log.warning("the held-out losses of a run cannot be read", run_dir=str(run_dir), error=str(error))
+        return None
 
 
 def _heartbeat(run_dir: Path) -> dict[str, Any] | None:

@@ -60,10 +60,10 @@ async def _side(session: AsyncSession, settings: Settings, kind: str, found: UUI
     if job is None:
         raise NotFoundError("There is no such training job")
     datasets = await jobs.datasets(session, {job.dataset_id})
-    return _of_job(job, datasets[job.dataset_id].name)
+    return side_of_job(job, datasets[job.dataset_id].name)
 
 
-def _of_job(job: TrainingJob, dataset: str) -> Side:
+def side_of_job(job: TrainingJob, dataset: str) -> Side:
     return Side(
         out=SideOut(kind="job", id=job.id, name=job.name),
         settings={
