@@ -384,7 +384,8 @@ def test_the_curve_is_given_whole_and_then_only_what_is_new(
     losses = {"train": [[step, 9.0 - step] for step in range(1, 6)], "heldout": [[0, 9.0]]}
     assert {name: whole[name] for name in losses} == losses
     more = browser.client.get(f"/training/{job['id']}/curve?after=3").json()["data"]
-    assert (more["train"], more["heldout"]) == ([[4, 5.0], [5, 4.0]], [])
+    assert more["train"] == [[4, 5.0], [5, 4.0]]
+    assert more["heldout"] == [[0, 9.0]], "an evaluation comes when the step that it is of is already drawn"
 
 
 def test_samples_stand_side_by_side_and_the_trainers_own_lines_are_asked_for(

@@ -32,14 +32,15 @@ _LOSS = {SeriesKind.TRAIN: "training_loss", SeriesKind.HELDOUT: "validation_loss
 async def curve(ctx: PageCtx, job_id: UUID, after: Annotated[int, Query(ge=-1)] = -1) -> Response:
     """The curves as the chart takes them: `{data: {train: [[step, loss]…], heldout: …, learning_rate: …, …, best}}`.
 
-    after: only later steps. best: the step of the checkpoint with the lowest held-out loss, or null. Long curves are
-    thinned as in `GET /api/jobs/{id}/metrics`.
+    after: only later steps, but all evaluations: one comes when the step that it is of is already drawn. best: the
+    step of the checkpoint with the lowest held-out loss, or null. Long curves are thinned as in
+    `GET /api/jobs/{id}/metrics`.
     """
     await service.get(ctx.session, job_id)
     answer: dict[str, Any] = {"best": await repository.best_checkpoint(ctx.session, job_id)}
     for kind, loss in _LOSS.items():
         rows, _total = await series.series(ctx.session, job_id, kind, points=_CURVE_POINTS)
-        later = [row for row in rows if row["step"] > after]
+        later = [row for row in rows if kind is SeriesKind.HELDOUT or row["step"] > after]
         answer[kind.value] = [[row["step"], row[loss]] for row in later if row[loss] is not None]
         if kind is SeriesKind.TRAIN:
             for name in series.MEASURED:
