@@ -37,7 +37,7 @@ def priced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     head, mark, rest = text.partition('id = "local-cpu"')
     assert mark, "the catalogue has no entry for this machine's processor"
     path.write_text(head + mark + rest.replace('price_per_gpu_hour_usd = "0', 'price_per_gpu_hour_usd = "36', 1))
-    yield path
+    return path
 
 
 def victim(up: Up, data: Path, name: str) -> psutil.Process:  # noqa: F811
