@@ -96,3 +96,31 @@ def test_a_preference_job_runs_and_shows_margin_and_accuracy_in_its_curves_and_i
         if item["type"] == "job_completed"
     )
     assert "held-out pairs the chosen answer is ahead in" in message
+
+
+def test_a_gpu_that_is_too_small_at_the_least_settings_is_offered_four_bits_where_they_can_be_had(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import importlib.util
+
+    import msgspec
+
+    from brightrun.formats import hyperparameters
+    from brightrun.training.failures.classes import FailureClass
+    from brightrun.training.failures.classify import classify
+    from brightrun.training.failures.remedies import suggested_fix
+
+    least = {"micro_batch_tokens": 64, "activation_checkpointing": True}
+    values = msgspec.to_builtins(hyperparameters.build("balanced", least))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: object())
+    fix = suggested_fix(FailureClass.GPU_MEMORY, values)
+    assert fix is not None
+    assert (fix.values, fix.starts_anew) == ({"method": "qlora"}, True)
+    host = suggested_fix(FailureClass.HOST_MEMORY, values)
+    assert host is not None
+    assert host.values == {"max_seq_length": 1024}
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+    without = suggested_fix(FailureClass.GPU_MEMORY, values)
+    assert without is not None
+    assert without.values == {"max_seq_length": 1024}
+    assert classify("qlora_needs_gpu", "").kind is FailureClass.CONFIGURATION

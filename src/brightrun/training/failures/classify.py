@@ -29,6 +29,8 @@ _CERTAIN: dict[str, FailureClass] = {
     "base_model_changed": _C.CONFIGURATION,
     "changed_since_checkpoint": _C.CONFIGURATION,
     "target_modules": _C.CONFIGURATION,
+    "qlora_needs_gpu": _C.CONFIGURATION,
+    "qlora_needs_bitsandbytes": _C.CONFIGURATION,
     "dataset_missing": _C.DATA,
     "dataset_changed": _C.DATA,
     "data_missing": _C.DATA,

@@ -1,5 +1,6 @@
 """What could go better another time: a change of the configuration where one helps, and the one button to press."""
 
+import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -51,7 +52,7 @@ def suggested_fix(kind: FailureClass, values: Mapping[str, Any]) -> Fix | None:
     """values: the hyperparameters as the last attempt had them. None: no change is known to help."""
     match kind:
         case _C.GPU_MEMORY | _C.HOST_MEMORY:
-            return _less_memory(values)
+            return _less_memory(values, on_gpu=kind is _C.GPU_MEMORY)
         case _C.DIVERGED:
             rate = float(values["learning_rate"])
             lower = float(f"{rate / 3:.2g}")
@@ -77,7 +78,7 @@ def suggested_fix(kind: FailureClass, values: Mapping[str, Any]) -> Fix | None:
     return None
 
 
-def _less_memory(values: Mapping[str, Any]) -> Fix | None:
+def _less_memory(values: Mapping[str, Any], *, on_gpu: bool) -> Fix | None:
     tokens, length = int(values["micro_batch_tokens"]), int(values["max_seq_length"])
     changes = []
     if tokens > _LEAST_PASS_TOKENS:
@@ -86,6 +87,12 @@ def _less_memory(values: Mapping[str, Any]) -> Fix | None:
         changes.append(Change("activation_checkpointing", False, True))
     if changes:
         return Fix("Less is in memory at once; what is learned stays the same.", changes)
+    if on_gpu and values.get("method", "lora") == "lora" and importlib.util.find_spec("bitsandbytes") is not None:
+        return Fix(
+            "Nothing else is left to lower but the base model itself: in 4 bits it takes a quarter of the memory. The "
+            "run starts anew.",
+            [Change("method", "lora", "qlora")],
+        )
     if length >= 2 * _LEAST_SEQUENCE:
         return Fix(
             "Nothing else is left to lower: long records are cut to half the length, each named. The run starts anew.",
