@@ -51,6 +51,7 @@ from brightrun.training import record_pages as job_record_pages
 from brightrun.training.comparison import api as comparison_api
 from brightrun.training.comparison import pages as comparison_pages
 from brightrun.training.estimates import api as estimates_api
+from brightrun.training.estimates import pages as estimates_pages
 from brightrun.training.labels import api as labels_api
 from brightrun.training.templates import api as templates_api
 from brightrun.training.templates import pages as templates_pages
@@ -95,6 +96,7 @@ ROUTERS = (
     notification_settings_pages.router,
     new_job_pages.router,
     templates_pages.router,
+    estimates_pages.router,
     queue_pages.router,
     job_record_pages.router,
     list_pages.router,

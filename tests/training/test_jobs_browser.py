@@ -1,16 +1,18 @@
 """A running job under a person's hands, in a real browser: cancelled with a reason; failed, mended with one button."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
-from job_steps import AddDataset, at_step, ended, get, started
+from job_steps import AddDataset, at_step, data, ended, get, started
 from playwright.sync_api import Browser, expect
 from worker_processes import trainer_of
 
 from brightrun.db.roles import DatabaseUrls
 from brightrun.settings import Settings
+from brightrun.web.filters import duration
 from live import Live, Member, live_server
 from web.browser_kit import Visit, chromium, visit
 
@@ -71,14 +73,37 @@ def signed_in(browser: Browser, at_work: tuple[Live, Member]) -> Iterator[Visit]
         yield made
 
 
-def test_a_running_job_is_cancelled_with_a_reason(
+def test_from_the_form_over_a_probe_and_a_reload_to_a_run_that_is_cancelled_with_a_reason(
     at_work: tuple[Live, Member], signed_in: Visit, add_dataset: AddDataset
 ) -> None:
     live, member = at_work
     page = signed_in.page
-    job_id = started(member, add_dataset(live, member), hyperparameters=LONG)["id"]
-    page.goto(f"/training/{job_id}")
+    page.goto(f"/training/new?dataset_id={add_dataset(live, member)}")
+    page.get_by_label("Base model", exact=True).select_option("tiny-random")
+    steps, settled = page.locator("#promise-steps"), page.locator("#new-job:not([data-stale])")
+    page.locator("[name=hp_batch_size]").fill("1")
+    expect(page.locator("#estimate")).to_contain_text("learning_rate scaled from 0.0002")
+    before = steps.inner_text()
+    page.locator("[name=hp_epochs]").fill("20")
+    expect(steps).not_to_have_text(before)  # without a reload, and without a button
+    page.get_by_text("More settings, for engineers").click()
+    for name in ("checkpoint_every_steps", "eval_every_steps"):
+        page.locator(f"[name=hp_{name}]").fill(str(LONG[name]))
+    expect(settled).to_be_visible()
+    page.get_by_role("button", name="Run a probe").click()
+    expect(page.locator("#probe")).to_contain_text("Measured by a probe", timeout=120_000)
+    expect(settled).to_be_visible()
+    promised = page.locator("#promise-time").inner_text()
+    page.get_by_role("button", name="Start training").dblclick()
+    page.wait_for_url(re.compile(r"/training/[0-9a-f-]{36}$"))
+    [job] = data(member.client.get("/api/jobs"))["items"]  # a double click made one
+    job_id = job["id"]
+    assert job["promise"]["basis"] == "probe"
+    assert duration(job["promise"]["seconds"]["value"]) in promised, "what was on screen is what is frozen"
     at_step(member, job_id, 3)
+    page.reload()
+    expect(page.locator("#promise")).to_contain_text("What was promised")
+    expect(page.locator("#loss .chart-plot canvas")).to_be_visible()
     page.get_by_role("button", name="Cancel job").first.click()
     dialog = page.locator("#cancel-job")
     dialog.get_by_role("button", name="Cancel job").click()

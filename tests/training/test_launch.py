@@ -7,9 +7,10 @@ from uuid import UUID
 
 import pytest
 from job_steps import AddDataset, data, get
-from test_training_pages import filled, promised
+from test_training_pages import change, filled, promised
 
 from brightrun.accounts.roles import Role
+from brightrun.clock import utcnow
 from brightrun.db.session import Database
 from live import Live, Member
 from page_client import PageClient, words
@@ -209,3 +210,35 @@ def test_only_who_may_start_sees_the_form_and_its_parts(quiet: Live, trainer_own
         for path in ("/training/fits", "/training/new/template", "/training/estimate"):
             assert viewer.submit("/settings", path).status_code == 403
         assert "Rename" not in viewer.get("/training/templates")
+
+
+# --- after the run --------------------------------------------------------------------------------------------------
+
+
+def test_a_finished_run_shows_what_was_promised_beside_what_happened(
+    quiet: Live, browser: PageClient, trainer_owner: Member, dataset_id: str
+):
+    assert "No run to compare yet" in words(browser.get("/training/calibration"))
+    job = data(trainer_owner.client.post("/api/jobs", json={"dataset_id": dataset_id, "name": "Kiln"}))["job"]
+    path, promise = f"/training/{job['id']}", job["promise"]
+    assert "What was promised" in words(browser.get(path))
+    seconds, memory = promise["seconds"]["value"] * 1.25, promise["memory_bytes"]["high"] * 3
+    actual = {
+        "seconds": seconds, "cost_usd": 0.0, "memory_bytes": int(memory), "attempts": 1, "comparable": True,
+        "why_not": None, "inside": {"memory": False, "seconds": True, "cost": True},
+        "errors": {"memory": -0.8, "seconds": -0.2, "cost": None},
+    }  # fmt: skip
+    change(
+        quiet, trainer_owner, job["id"], status="completed", progress=100, actual=actual, completed_at=utcnow(),
+        trained_at=utcnow(),
+    )  # fmt: skip
+    page = words(browser.get(path))
+    assert "Promised against actual" in page
+    assert "20 % too little promised" in page
+    assert "80 % too little promised" in page
+    report = words(browser.get("/training/calibration"))
+    assert "Kiln" in report
+    assert "0 of 1" in report
+    assert "1 of 1" in report
+    with PageClient(quiet, quiet.new_workspace()) as stranger:
+        assert "Kiln" not in stranger.get("/training/calibration")
