@@ -81,3 +81,35 @@ def test_python_dismisses_and_takes_back_reads_records_and_the_split(
             assert await client.datasets.dismissals(dataset["id"]) == []
 
     asyncio.run(again())
+
+
+def test_what_was_found_is_mended_dismissed_and_converted(live: Live, owner: Member, tmp_path: Path):
+    lines = chat_file(4).splitlines(keepends=True)
+    first = json.loads(lines[1])
+    first["messages"][-1]["weight"] = True
+    found = upload_and_validate(owner.client, lines[0] + lines_of(first) + b"".join((*lines[2:], lines[0])))["id"]
+    shown = json.loads(run(live, owner, "repair", found, "--preview", "--json").stdout)
+    assert {row["code"] for row in shown["items"]} == {"invalid_weight", "duplicate_record"}
+    assert "- true" in run(live, owner, "repair", found, "--preview").stdout
+    dismissed = run(live, owner, "dismiss", found, "--code", "duplicate_record", "--line", "5", "--reason", "Twice")
+    assert dismissed.returncode == 0, dismissed.stderr
+    listed = json.loads(run(live, owner, "dismissals", found, "--json").stdout)
+    mended = run(live, owner, "repair", found, "--name", "Whole", "--json")
+    assert mended.returncode == 0, mended.stderr
+    version = json.loads(mended.stdout)
+    assert (version["name"], version["status"], version["version"]) == ("Whole", "ready", 2)
+    assert version["repair_counts"] == {"invalid_weight": 1}
+    names = [row["version"] for row in json.loads(run(live, owner, "versions", found, "--json").stdout)]
+    assert names == [1, 2]
+    assert run(live, owner, "changes", version["id"], "--out", str(tmp_path / "log.jsonl")).returncode == 0
+    assert json.loads((tmp_path / "log.jsonl").read_text())["code"] == "invalid_weight"
+    assert run(live, owner, "take-back", found, listed[0]["id"]).returncode == 0
+    again = json.loads(run(live, owner, "repair", found, "--code", "duplicate_record", "--json").stdout)
+    assert again["repair_counts"] == {"duplicate_record": 1}
+    out = tmp_path / "out.jsonl"
+    converted = run(live, owner, "convert", version["id"], "--to", "sharegpt", "--out", str(out))
+    assert converted.returncode in {0, 1}, converted.stderr
+    assert len(out.read_text().splitlines()) == 5
+    with Client(live.url, owner.token) as client:
+        assert client.datasets.conversion(version["id"], "sharegpt")["written"] == 5
+    assert run(live, owner, "repair", "nothing").returncode == 1

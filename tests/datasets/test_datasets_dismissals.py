@@ -1,12 +1,12 @@
 """Dismissed warnings: who, when and why are kept; they survive the next check, and come back when taken back."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
 import psycopg
 import pytest
 from dataset_steps import chat_file, confirm, data, lines_of, upload_and_validate, validated
-from test_datasets_pages import sign_in, text_of
 
 from brightrun.accounts.roles import Role
 from brightrun.db.roles import DatabaseUrls, libpq
@@ -156,7 +156,41 @@ def test_a_mended_version_takes_over_what_it_still_has(live: Live, owner: Member
     assert {row["reason"] for row in made} == {"It is meant to be learned twice."}
     data(owner.client.delete(f"/api/datasets/{version['id']}/dismissals/{made[0]['id']}"))
     assert len(issues(owner, dataset, dismissed=True)) == 2, "the version before keeps its own"
-    shorter = owner.client.post(f"/api/datasets/{dataset['id']}/repair", json={"all": True})
-    mended = validated(owner.client, data(shorter)["dataset"]["id"])
-    assert issues(owner, mended, dismissed=True) == []
-    assert "dismissed" not in text_of(sign_in(live, owner).get(f"/datasets/{mended['id']}")).split("What was found")[0]
+
+
+def test_mending_everything_leaves_what_was_dismissed_as_the_preview_shows(
+    owner: Member, doubled: dict[str, Any]
+) -> None:
+    data(dismiss(owner, doubled, line=12))
+    at = f"/api/datasets/{doubled['id']}"
+    shown = data(owner.client.post(f"{at}/repair/preview", json={}))
+    assert [(found["line"], found["code"]) for found in shown["items"]] == [
+        (11, "duplicate_record"),
+        (13, "duplicate_record"),
+    ]
+    assert "left as it is (1 finding)" in owner.client.get(f"/datasets/{doubled['id']}/mend").text
+    version = validated(owner.client, data(owner.client.post(f"{at}/repair", json={}))["dataset"]["id"])
+    assert version["repair_counts"] == {"duplicate_record": 2}
+    # Line 11 is gone, so line 12 is the eleventh now; its dismissal went with it.
+    assert [issue["line"] for issue in issues(owner, version)] == [11]
+    assert [issue["line"] for issue in issues(owner, version, dismissed=True)] == [11]
+    data(dismiss(owner, doubled))
+    refused = owner.client.post(f"{at}/repair", json={})
+    assert (refused.status_code, refused.json()["code"]) == (409, "nothing_to_mend")
+
+
+def test_dismissals_below_removed_records_of_a_list_follow_them(owner: Member) -> None:
+    rows = [{"instruction": f"What is number {n}?", "output": f"It is {n}, of course."} for n in range(6)]
+    content = json.dumps([rows[0], rows[1], rows[1], rows[2], {**rows[3], "output": "See {{name}}."}, rows[4]]).encode()
+    dataset = upload_and_validate(owner.client, content)
+    data(dismiss(owner, dataset, code="unfilled_placeholder", line=5))
+    made = owner.client.post(f"/api/datasets/{dataset['id']}/repair", json={"codes": ["duplicate_record"]})
+    version = validated(owner.client, data(made)["dataset"]["id"])
+    [left] = issues(owner, version, code="unfilled_placeholder", dismissed=True)
+    assert (left["line"], left["path"]) == (4, "[3].output")
+
+
+def test_a_kind_that_does_not_exist_is_refused_with_those_that_do(owner: Member, doubled: dict[str, Any]) -> None:
+    answer = owner.client.get(f"/api/datasets/{doubled['id']}/issues", params={"code": "nope"})
+    assert (answer.status_code, answer.json()["code"]) == (400, "validation_error")
+    assert "duplicate_record" in answer.json()["details"]["code"][0]

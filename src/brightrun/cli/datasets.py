@@ -6,10 +6,12 @@ from typing import Annotated, Any
 
 import typer
 
+from brightrun.cli import dataset_findings
 from brightrun.cli.readiness import print_readiness
 from brightrun.cli.remote import JsonOption, TokenOption, UrlOption, bytes_progress, connect, show, size, table
 
 app = typer.Typer(no_args_is_help=True, help="Upload, list, show, confirm, delete and restore datasets.")
+dataset_findings.register(app)
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="The dataset's id.")]
 
 

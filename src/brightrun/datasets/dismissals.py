@@ -5,6 +5,8 @@ in which the same was found (`fingerprint`), so it survives every later check of
 """
 
 import hashlib
+import re
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -98,6 +100,42 @@ async def take_over(session: AsyncSession, from_id: UUID, to_id: UUID) -> None:
     for row in rows:
         session.add(Dismissal(dataset_id=to_id, **{name: getattr(row, name) for name in columns}))
     await session.flush()
+
+
+_RECORD = re.compile(r"(.*?training_pairs|)\[(\d+)\]")
+
+
+async def follow_removed(session: AsyncSession, dataset_id: UUID, removed: Sequence[tuple[int, str]]) -> None:
+    """Move what was dismissed at single places to where these stand once some records are taken out.
+
+    removed: (line, path) of those, in the file as it was. A dismissal in one of them goes with it.
+    """
+    if not removed:
+        return
+    lines, lists = sorted({line for line, _path in removed}), dict[str, list[int]]()
+    for _line, path in removed:
+        if (match := _RECORD.match(path)) is not None:
+            lists.setdefault(match[1], []).append(int(match[2]))
+    for numbers in lists.values():
+        numbers.sort()
+    places = (
+        select(Dismissal)
+        .where(Dismissal.dataset_id == dataset_id, Dismissal.line.is_not(None))
+        .order_by(Dismissal.line, Dismissal.path)
+    )
+    gone = set(lines)
+    for row in (await session.execute(places)).scalars().all():
+        assert row.line is not None
+        if row.line in gone:
+            await session.delete(row)
+            await session.flush()
+            continue
+        row.line -= bisect_left(lines, row.line)
+        match = _RECORD.match(row.path or "")
+        if match is not None and match[1] in lists:
+            number = int(match[2]) - bisect_left(lists[match[1]], int(match[2]))
+            row.path = f"{match[1]}[{number}]{(row.path or '')[match.end() :]}"
+        await session.flush()  # in order: no place is given before it is free
 
 
 async def dismiss(

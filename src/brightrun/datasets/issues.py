@@ -18,7 +18,7 @@ from brightrun.datasets.schemas import DismissalOut, IssueOut
 from brightrun.datasets.service import get
 from brightrun.datasets.tables import Dataset, DatasetStatus
 from brightrun.datasets.validation_run import beside
-from brightrun.errors import ConflictError, NotFoundError
+from brightrun.errors import ConflictError, InvalidInputError, NotFoundError
 from brightrun.formats.codes import CODES
 from brightrun.formats.issues import Issue
 from brightrun.platform import Platform
@@ -64,6 +64,12 @@ async def page_of_issues(
 ) -> tuple[list[IssueOut], int]:
     """One page, in the order of the file, and how many issues there are in all that fit."""
     dataset = await get(session, dataset_id)
+    if wanted.code is not None and wanted.code not in CODES:
+        raise InvalidInputError(
+            f"There is no kind of finding called {wanted.code!r}",
+            code="validation_error",
+            details={"code": [f"one of {', '.join(sorted(CODES))}"]},
+        )
     known = await dismissals.of_dataset(session, dataset_id)
     issues, total = await _over(platform, dataset, lambda found: found.page(wanted, page, known))
     return [_out(issue, known.of(issue)) for issue in issues], total

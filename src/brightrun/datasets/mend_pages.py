@@ -41,7 +41,8 @@ async def mend_page(
 async def _page(
     ctx: RequestContext, dataset: Dataset, *, code: str = "", page: int = 1, status: int = 200, **values: Any
 ) -> Response:
-    counts = versions.mendable_counts(dataset)
+    counts = await versions.to_mend(ctx.session, ctx.platform, dataset)
+    dismissed = sum(versions.mendable_counts(dataset).values()) - sum(counts.values())
     code = code if code in counts else ""
     groups = presentation.issue_groups({name: n for name, n in counts.items() if code in {"", name}})
     shown = {}
@@ -58,7 +59,8 @@ async def _page(
         dataset=dataset,
         show=presentation,
         groups=groups,
-        total=versions.mendable_total(dataset),
+        total=await versions.to_mend_total(ctx.session, ctx.platform, dataset),
+        dismissed=dismissed,
         kinds=len(counts),
         shown=shown,
         place=_place,

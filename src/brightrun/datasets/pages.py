@@ -158,6 +158,7 @@ async def detail_page(
     fault: str | None = None
     known = await dismissals.of_dataset(ctx.session, dataset_id)
     let_be: dict[str, int] = {}
+    mendable, mendable_total = versions.mendable_counts(dataset), versions.mendable_total(dataset)
     severity = severity if severity in presentation.SEVERITIES else ""
     code = code if code in CODES else ""
     if dataset.deleted_at is None and dataset.report is not None and groups:
@@ -169,6 +170,8 @@ async def detail_page(
         )
         try:
             let_be = await issues.dismissed_counts(ctx.platform, dataset, known)
+            mendable = await versions.to_mend(ctx.session, ctx.platform, dataset)
+            mendable_total = await versions.to_mend_total(ctx.session, ctx.platform, dataset)
             found, total = await issues.page_of_issues(
                 ctx.session, ctx.platform, dataset_id, Page(page=page, limit=_ISSUES_A_PAGE), wanted
             )
@@ -181,8 +184,8 @@ async def detail_page(
         dataset=dataset,
         uploader=await _name_of(ctx, dataset),
         groups=groups,
-        mendable=versions.mendable_counts(dataset),
-        mendable_total=versions.mendable_total(dataset),
+        mendable=mendable,
+        mendable_total=mendable_total,
         versions=await versions.versions_of(ctx.session, dataset),
         issues=found,
         issues_total=total,

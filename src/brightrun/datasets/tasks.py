@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 from uuid import UUID
 
-from brightrun.datasets import repository
+from brightrun.datasets import dismissals, repository
 from brightrun.datasets import sweeper as _sweeper  # noqa: F401  (registers its schedules)
 from brightrun.datasets.changes import announce
 from brightrun.datasets.counting import Counting
@@ -136,6 +136,7 @@ async def _make_file(platform: Platform, dataset: Dataset, attempt: int) -> bool
         # Killed before this commit, the next run makes the same file again.
         if not await repository.finish_repair(session, dataset.id, attempt, values):
             return False
+        await dismissals.follow_removed(session, dataset.id, made.removed)
         found = await repository.find(session, dataset.id, deleted=True)
         assert found is not None
         await announce(session, found, "dataset.progress")

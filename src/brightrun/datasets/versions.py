@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 from uuid import UUID
 
+import msgspec
 import orjson
 from sqlalchemy import func, text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -21,6 +22,7 @@ from brightrun.accounts.signin import Principal
 from brightrun.audit.service import record
 from brightrun.datasets import dismissals, issues, repository, service
 from brightrun.datasets.changes import announce
+from brightrun.datasets.dismissals import Dismissals
 from brightrun.datasets.records import record_of
 from brightrun.datasets.schemas import RepairCreate, RepairSelection
 from brightrun.datasets.service import get, get_for_update, removed
@@ -85,7 +87,8 @@ async def preview_repair(
     issues.validated(dataset)
     if dataset.object_deleted_at is not None:
         raise removed(dataset)
-    counts = mendable_counts(dataset)
+    known = await dismissals.of_dataset(session, dataset_id)
+    counts = await _to_mend(platform, dataset, known)
     if not wanted.all:
         counts = {code: count for code, count in counts.items() if code in wanted.codes}
     found, total = [], sum(counts.values())
@@ -98,6 +101,30 @@ async def preview_repair(
     else:
         found = await _page_of(session, platform, dataset_id, counts, page)
     return await asyncio.to_thread(_preview_all, platform, dataset, found), total
+
+
+async def to_mend(session: AsyncSession, platform: Platform, dataset: Dataset) -> dict[str, int]:
+    """`mendable_counts` without what was dismissed, which mending everything leaves alone."""
+    return await _to_mend(platform, dataset, await dismissals.of_dataset(session, dataset.id))
+
+
+async def to_mend_total(session: AsyncSession, platform: Platform, dataset: Dataset) -> tuple[int, bool]:
+    """`mendable_total` without what was dismissed."""
+    known = await dismissals.of_dataset(session, dataset.id)
+    if not known.rows or dataset.report is None:
+        return mendable_total(dataset)
+    if _fixable(dataset) is None:
+        return sum((await _to_mend(platform, dataset, known)).values()), False
+    found = [msgspec.convert(raw, Issue) for raw in dataset.report["issues"]]
+    return sum(one.fixable and one.code in MENDABLE and known.of(one) is None for one in found), True
+
+
+async def _to_mend(platform: Platform, dataset: Dataset, known: Dismissals) -> dict[str, int]:
+    counts = mendable_counts(dataset)
+    if not counts or dataset.report is None:
+        return counts
+    dismissed = await issues.dismissed_counts(platform, dataset, known)
+    return {code: left for code, count in counts.items() if (left := count - dismissed.get(code, 0)) > 0}
 
 
 async def _page_of(
@@ -113,7 +140,8 @@ async def _page_of(
         while room and skip < count:
             # A page of the list begins at a multiple of its size: take the one that holds what comes next.
             part = Page(page=skip // page.limit + 1, limit=page.limit)
-            listed, _ = await issues.page_of_issues(session, platform, dataset_id, part, issues.IssueFilter(code=code))
+            wanted = issues.IssueFilter(code=code, dismissed=False)
+            listed, _ = await issues.page_of_issues(session, platform, dataset_id, part, wanted)
             taken = listed[skip % page.limit :][:room]
             if not taken:
                 break
@@ -177,7 +205,9 @@ async def create_version(
         raise ConflictError("The dataset must be checked before it can be mended.", code="not_validated")
     if parent.object_deleted_at is not None:
         raise removed(parent)
-    repair = _repair_of(body, await get(session, dataset_id))
+    parent = await get(session, dataset_id)
+    known = await dismissals.of_dataset(session, dataset_id)
+    repair = _repair_of(body, mendable_counts(parent), await _to_mend(platform, parent, known), known)
     # Makes other creations in the workspace wait, so the number below is this one's.
     await quota.reserve(session, platform.settings, principal.workspace_id, parent.file_size)
     root_id = parent.root_id or parent.id
@@ -214,16 +244,20 @@ async def create_version(
     return dataset, True
 
 
-def _repair_of(body: RepairCreate, parent: Dataset) -> dict[str, Any]:
-    present = mendable_counts(parent)
+def _repair_of(body: RepairCreate, present: dict[str, int], open_: dict[str, int], known: Dismissals) -> dict[str, Any]:
+    """What was dismissed stays as it is, unless its very place is chosen. present: what has a repair; open_: of that,
+    what is not dismissed."""
+    left = [[code, line, path] for code, line, path, _print in known.places if code in present]
     if body.all:
         # All that there is a repair for: what one brings to light is mended, too.
-        chosen: dict[str, list[Any]] = {"codes": sorted(MENDABLE), "issues": []}
-        nothing = not present
+        chosen: dict[str, list[Any]] = {"codes": sorted(MENDABLE - known.codes.keys()), "issues": []}
+        nothing = not open_
     else:
         places = [[place.code, place.line, place.path] for place in body.issues if place.code in present]
-        chosen = {"codes": [code for code in sorted(body.codes) if code in present], "issues": places}
+        chosen = {"codes": [code for code in sorted(body.codes) if code in open_], "issues": places}
         nothing = not (chosen["codes"] or places)
+    if left:
+        chosen["left"] = left
     if nothing:
         raise ConflictError("Nothing that was chosen can be mended in this dataset.", code="nothing_to_mend")
     return chosen
@@ -231,7 +265,8 @@ def _repair_of(body: RepairCreate, parent: Dataset) -> dict[str, Any]:
 
 def _summary(repair: dict[str, Any]) -> dict[str, Any]:
     everything = len(repair["codes"]) == len(MENDABLE)
-    return {"codes": "all" if everything else repair["codes"], "issues": len(repair["issues"])}
+    facts = {"codes": "all" if everything else repair["codes"], "issues": len(repair["issues"])}
+    return facts | ({"left": len(repair["left"])} if repair.get("left") else {})
 
 
 def _version_name(name: str, number: int) -> str:

@@ -147,6 +147,40 @@ class AsyncDatasets:
         answer: Json = await self._client.send(calls.take_dismissal_back(dataset_id, dismissal_id))
         return answer
 
+    async def preview_repair(self, dataset_id: str, **selection: Any) -> Json:
+        """Before and after of what would be mended: all, codes, issues; page, limit. Nothing given: everything."""
+        answer: Json = await self._client.send(calls.preview_repair(dataset_id, **selection))
+        return answer
+
+    async def repair(self, dataset_id: str, *, idempotency_key: str | None = None, **body: Any) -> Json:
+        """The new version, being made: all, codes, issues, name. The same `idempotency_key` never makes two."""
+        key = idempotency_key or uuid4().hex
+        answer: Json = await self._client.send(calls.repair_dataset(dataset_id, idempotency_key=key, **body))
+        return answer
+
+    async def versions(self, dataset_id: str) -> Any:
+        """All versions of a dataset, the first first: a list."""
+        return await self._client.send(calls.dataset_versions(dataset_id))
+
+    async def download_changes(self, dataset_id: str, target: str | Path, **options: Any) -> Path:
+        """The log of every change that made this version, JSON Lines. options: progress."""
+        path: Path = await self._client.in_thread(
+            lambda client: client.datasets.download_changes(dataset_id, target, **options)
+        )
+        return path
+
+    async def conversion(self, dataset_id: str, to: str) -> Json:
+        """What the file in another format would hold, and what it would not."""
+        answer: Json = await self._client.send(calls.dataset_conversion(dataset_id, to))
+        return answer
+
+    async def download_converted(self, dataset_id: str, to: str, target: str | Path, **options: Any) -> Path:
+        """The file in another format, JSON Lines. options: progress."""
+        path: Path = await self._client.in_thread(
+            lambda client: client.datasets.download_converted(dataset_id, to, target, **options)
+        )
+        return path
+
     async def wait(self, dataset_id: str) -> Json:
         answer: Json = await self._client.in_thread(lambda client: client.datasets.wait(dataset_id))
         return answer

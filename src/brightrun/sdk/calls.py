@@ -138,6 +138,33 @@ def take_dismissal_back(dataset_id: str, dismissal_id: str) -> Call:
     return Call("DELETE", f"/api/datasets/{_id(dataset_id)}/dismissals/{_id(dismissal_id)}", pick="dismissal")
 
 
+def preview_repair(dataset_id: str, *, page: int = 1, limit: int = 25, **selection: Any) -> Call:
+    params = {"page": page, "limit": limit}
+    return Call("POST", f"/api/datasets/{_id(dataset_id)}/repair/preview", json=selection, params=params)
+
+
+def repair_dataset(dataset_id: str, *, idempotency_key: str, **body: Any) -> Call:
+    headers = {"Idempotency-Key": idempotency_key}
+    path = f"/api/datasets/{_id(dataset_id)}/repair"
+    return Call("POST", path, json=without_none(**body), headers=headers, pick="dataset")
+
+
+def dataset_versions(dataset_id: str) -> Call:
+    return Call("GET", f"/api/datasets/{_id(dataset_id)}/versions", pick="versions")
+
+
+def dataset_changes_path(dataset_id: str) -> str:
+    return f"/api/datasets/{_id(dataset_id)}/changes/download"
+
+
+def dataset_conversion(dataset_id: str, to: str) -> Call:
+    return Call("GET", f"/api/datasets/{_id(dataset_id)}/convert", params={"to": to}, pick="conversion")
+
+
+def dataset_converted_path(dataset_id: str, to: str) -> str:
+    return f"/api/datasets/{_id(dataset_id)}/convert/download?to={_id(to)}"
+
+
 def dataset_upload(dataset_id: str) -> Call:
     """Fresh URLs of an upload that was begun, and what is stored of it."""
     return Call("GET", f"/api/datasets/{_id(dataset_id)}/upload")

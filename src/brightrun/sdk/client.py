@@ -298,6 +298,34 @@ class Datasets:
         answer: Json = self._client.send(calls.take_dismissal_back(dataset_id, dismissal_id))
         return answer
 
+    def preview_repair(self, dataset_id: str, **selection: Any) -> Json:
+        """Before and after of what would be mended: all, codes, issues; page, limit. Nothing given: everything."""
+        answer: Json = self._client.send(calls.preview_repair(dataset_id, **selection))
+        return answer
+
+    def repair(self, dataset_id: str, *, idempotency_key: str | None = None, **body: Any) -> Json:
+        """The new version, being made: all, codes, issues, name. The same `idempotency_key` never makes two."""
+        key = idempotency_key or uuid4().hex
+        answer: Json = self._client.send(calls.repair_dataset(dataset_id, idempotency_key=key, **body))
+        return answer
+
+    def versions(self, dataset_id: str) -> Any:
+        """All versions of a dataset, the first first: a list."""
+        return self._client.send(calls.dataset_versions(dataset_id))
+
+    def download_changes(self, dataset_id: str, target: str | Path, **options: Any) -> Path:
+        """The log of every change that made this version, JSON Lines. options: progress."""
+        return self._client.download(calls.dataset_changes_path(dataset_id), Path(target), **options)
+
+    def conversion(self, dataset_id: str, to: str) -> Json:
+        """What the file in another format would hold, and what it would not."""
+        answer: Json = self._client.send(calls.dataset_conversion(dataset_id, to))
+        return answer
+
+    def download_converted(self, dataset_id: str, to: str, target: str | Path, **options: Any) -> Path:
+        """The file in another format, JSON Lines. options: progress."""
+        return self._client.download(calls.dataset_converted_path(dataset_id, to), Path(target), **options)
+
     def wait(self, dataset_id: str, on_change: Callable[[Json], None] | None = None) -> Json:
         """The dataset, once it is `ready` or in `error`."""
         call, topic = calls.get_dataset(dataset_id), f"dataset:{dataset_id}"

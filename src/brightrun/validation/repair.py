@@ -41,10 +41,12 @@ MENDABLE = frozenset(
 
 
 class Choice(NamedTuple):
-    """Which findings to mend. codes: all of these codes. issues: also these, as (code, line, path) of the report."""
+    """Which findings to mend. codes: all of these codes. issues: also these, as (code, line, path) of the report. left:
+    places in the same form that stay as they are although their code is chosen."""
 
     codes: Collection[str] = MENDABLE
     issues: Collection[tuple[str, int, str]] = frozenset()
+    left: Collection[tuple[str, int, str]] = frozenset()
 
     @property
     def once(self) -> bool:
@@ -53,7 +55,8 @@ class Choice(NamedTuple):
 
     def takes(self, code: str, line: int, path: str) -> bool:
         """Whether this finding is to be mended."""
-        return code in self.codes or (code, line, path) in self.issues
+        place = (code, line, path)
+        return place in self.issues or (code in self.codes and place not in self.left)
 
 
 EVERYTHING = Choice()
