@@ -70,7 +70,6 @@ def test_a_code_fence_is_taken_off_and_told() -> None:
     [
         ([("user", "Hello there."), ("user", "Are you there?")], "roles"),
         ([("assistant", "Hello there."), ("user", "Hello.")], "roles"),
-        ([("user", "Hello there."), ("system", "Be kind.")], "roles"),
         ([("user", "Hello there.")], "turn_count"),
         ([], "turn_count"),
         ([*SAID, ("user", "And what then?")], "last_turn"),
@@ -137,6 +136,7 @@ def test_json_that_stops_in_the_middle_is_truncated(at: float) -> None:
         ('{"conversation_metadata": {}, "turns": []}', "fields"),
         (text(turns=[{"turn_number": 1, "role": "user", "emotional_context": {}}]), "fields"),
         (text(turns="none"), "fields"),
+        (text([("user", "Hello there."), ("system", "Be kind.")]), "role"),
     ],
 )
 def test_what_does_not_fit_the_schema_is_schema_invalid(raw: str, reason: str) -> None:

@@ -4,14 +4,14 @@ import asyncio
 import gc
 import json
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from brightrun.cli.remote import JsonOption
+from brightrun.cli.remote import JsonOption, TokenOption, UrlOption, connect, show, table
 from brightrun.cli.runtime import DataOption, installation, settings_with, start_logging
 from brightrun.errors import BrightRunError, InvalidInputError
 
@@ -57,6 +57,11 @@ def run(
     raise typer.Exit(
         _run(plan, concurrency, max_cost, via, max_attempts, retry_failed, on_error, data, as_json=as_json)
     )
+
+
+def carry_out(plan: Path, *, max_cost: str | None, data: Path | None, as_json: bool) -> int:
+    """A plan of one, with the options that need no saying."""
+    return _run(plan, 1, max_cost, "sync", 3, None, "continue", data, as_json=as_json)
 
 
 def _run(
@@ -165,3 +170,123 @@ def _print(result: dict[str, Any]) -> None:
         print(f"  the end of some requests is unknown: at most ${result['cost_unknown_max_usd']:.4f} more")
     if result.get("error"):
         print(f"  {result['error']}")
+
+
+IdArgument = Annotated[str, typer.Argument(metavar="ID", help="The batch's id.")]
+
+
+@app.command("list")
+def list_(
+    page: int = 1,
+    limit: int = 25,
+    status: Annotated[str | None, typer.Option()] = None,
+    url: UrlOption = None,
+    token: TokenOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List batches of a server, newest first."""
+    with connect(url, token) as client:
+        answer = client.batches.list(page=page, limit=limit, status=status)
+    columns: dict[str, Callable[[dict[str, Any]], str]] = {
+        "id": lambda row: row["id"],
+        "name": lambda row: row["name"],
+        "status": lambda row: row["status"],
+        "written": lambda row: f"{row['written']:,}/{row['planned']:,}",
+        "failed": lambda row: f"{sum(row['failed_by_class'].values()):,}",
+        "cost": lambda row: "unknown" if row["cost_usd"] is None else f"${float(row['cost_usd']):.2f}",
+    }
+    show(answer, as_json=as_json, text=lambda: table(columns, answer["items"]))
+
+
+@app.command("show")
+def show_(batch_id: IdArgument, url: UrlOption = None, token: TokenOption = None, as_json: JsonOption = False) -> None:
+    """Show one batch."""
+    with connect(url, token) as client:
+        batch = client.batches.get(batch_id)
+    show(batch, as_json=as_json, text=lambda: _print_batch(batch))
+
+
+@app.command()
+def start(
+    plan: Annotated[Path, typer.Option("--plan", help="The plan file.")],
+    concurrency: Annotated[int, typer.Option(min=1, max=1000)] = 16,
+    max_cost: Annotated[str | None, typer.Option("--max-cost", metavar="USD")] = None,
+    via: Annotated[str, typer.Option(help="sync or batch.")] = "sync",
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Watch until it ends.")] = False,
+    url: UrlOption = None,
+    token: TokenOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Have a server's worker carry a plan out. Exit 1 if it was watched and did not complete."""
+    document = _document(plan)
+    with connect(url, token) as client:
+        batch = client.batches.create(plan=document, concurrency=concurrency, max_cost_usd=max_cost, via=via)
+        if wait:
+            batch = client.batches.wait(batch["id"])
+    show(batch, as_json=as_json, text=lambda: _print_batch(batch))
+    if wait and batch["status"] != "completed":
+        raise typer.Exit(1)
+
+
+@app.command()
+def pause(batch_id: IdArgument, url: UrlOption = None, token: TokenOption = None, as_json: JsonOption = False) -> None:
+    """Nothing more leaves; what is on its way comes in."""
+    with connect(url, token) as client:
+        batch = client.batches.pause(batch_id)
+    show(batch, as_json=as_json, text=lambda: _print_batch(batch))
+
+
+@app.command()
+def resume(
+    batch_id: IdArgument,
+    max_cost: Annotated[str | None, typer.Option("--max-cost", metavar="USD", help="A new cap.")] = None,
+    url: UrlOption = None,
+    token: TokenOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Go on with what is left."""
+    with connect(url, token) as client:
+        batch = client.batches.resume(batch_id, max_cost_usd=max_cost)
+    show(batch, as_json=as_json, text=lambda: _print_batch(batch))
+
+
+@app.command()
+def cancel(batch_id: IdArgument, url: UrlOption = None, token: TokenOption = None, as_json: JsonOption = False) -> None:
+    """Send nothing more; what was received is kept."""
+    with connect(url, token) as client:
+        batch = client.batches.cancel(batch_id)
+    show(batch, as_json=as_json, text=lambda: _print_batch(batch))
+
+
+@app.command()
+def retry(
+    batch_id: IdArgument,
+    classes: Annotated[list[str] | None, typer.Option("--class", help="Of this class only. Repeatable.")] = None,
+    url: UrlOption = None,
+    token: TokenOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Send failed conversations again."""
+    with connect(url, token) as client:
+        batch = client.batches.retry(batch_id, classes=classes)["batch"]
+    show(batch, as_json=as_json, text=lambda: _print_batch(batch))
+
+
+def _document(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(_bytes_of(path))
+    except ValueError as error:
+        raise InvalidInputError(f"{path} is no JSON: {error}") from None
+    if not isinstance(document, dict):
+        raise InvalidInputError(f"{path} is no plan: a JSON object with `pack` and `items` or `quotas`")
+    return document
+
+
+def _print_batch(batch: dict[str, Any]) -> None:
+    print(f"{batch['name']}: {batch['status']}")
+    cost = "unknown cost" if batch["cost_usd"] is None else f"${float(batch['cost_usd']):.4f}"
+    print(f"  id {batch['id']}, {batch['written']:,} of {batch['planned']:,} written, {cost}, {batch['model']}")
+    for name, count in batch["failed_by_class"].items():
+        print(f"  {count:,} failed, {name}: {batch['suggestions'].get(name, '')}")
+    if batch["error_message"]:
+        print(f"  {batch['error_message']}")

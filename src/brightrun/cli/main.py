@@ -16,6 +16,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "estimate": ("brightrun.cli.estimate", "estimate", "Memory, time and cost of a run, before it. No server needed."),
     "packs": ("brightrun.cli.packs", "app", "Personas, arcs, topics and templates of a trade: list, export, check."),
     "datasets": ("brightrun.cli.datasets", "app", "Upload, list, show, confirm, delete and restore datasets."),
+    "generate": ("brightrun.cli.generate", "generate", "Write one conversation, or show what would be sent."),
     "batches": ("brightrun.cli.batches", "app", "Write conversations in batches: run a plan, list, pause, resume."),
     "jobs": ("brightrun.cli.jobs", "app", "Start, watch, pause, resume, list and cancel training jobs."),
     "models": ("brightrun.cli.models", "app", "List, show and download trained models."),

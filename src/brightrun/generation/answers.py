@@ -195,7 +195,8 @@ def _check_order(turns: Sequence[Turn], asked: tuple[int, int] | None, notes: li
         return _semantic("turn_count", f"The conversation has {count} turns; {_LEAST_TURNS} to {_MOST_TURNS} make one.")
     for index, turn in enumerate(turns):
         if turn.role not in {"user", "assistant"}:
-            return _semantic("roles", f"Turn {index + 1} has the role {turn.role!r}; `user` and `assistant` exist.")
+            message = f"Turn {index + 1} has the role {turn.role!r}; the schema knows `user` and `assistant`."
+            return Failure(Outcome.SCHEMA_INVALID, "role", message)
         if index and turn.role == turns[index - 1].role:
             return _semantic(
                 "roles", f"Turns {index} and {index + 1} are both the {turn.role}'s: roles must alternate."

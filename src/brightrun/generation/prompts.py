@@ -94,9 +94,17 @@ def variable_part(pack: Pack, one: Chosen, exchanges: int) -> str:
             f"This is variation {one.replicate + 1} of this combination: choose other circumstances, figures and words "
             "than come to mind first."
         )
-    # The keys make a request findable in a provider's log, and tell two combinations with the same words apart.
-    keys = f"persona {one.persona.key}, arc {one.arc.key}, topic {one.topic.key}, template {one.template.key}"
-    parts.append(f"(For our files, no part of the conversation: {keys}.)")
+    # Names and keys make a request findable in a provider's log, whichever of them the template itself uses.
+    named = "; ".join(
+        f"{word} {thing.name} ({thing.key})"
+        for word, thing in (
+            ("persona", one.persona),
+            ("arc", one.arc),
+            ("topic", one.topic),
+            ("template", one.template),
+        )
+    )
+    parts.append(f"(For our files, no part of the conversation: {named}.)")
     return "\n\n".join(parts)
 
 

@@ -279,6 +279,69 @@ def job_metrics(job_id: str, *, points: int | None = None) -> Call:
 # --- costs ----------------------------------------------------------------------------------------------------------
 
 
+# --- conversations and their batches -------------------------------------------------------------------------------
+
+
+def quote_batch(**body: Any) -> Call:
+    """body: plan, via."""
+    return Call("POST", "/api/batch-jobs/quote", json=without_none(**body), pick="quote")
+
+
+def create_batch(*, idempotency_key: str, **body: Any) -> Call:
+    """body: plan, via, name, concurrency, max_cost_usd, max_attempts, error_handling, priority."""
+    return Call(
+        "POST", "/api/batch-jobs", json=without_none(**body), headers={"Idempotency-Key": idempotency_key}, pick="batch"
+    )
+
+
+def list_batches(**filters: Any) -> Call:
+    return Call("GET", "/api/batch-jobs", params=without_none(**filters))
+
+
+def get_batch(batch_id: str) -> Call:
+    return Call("GET", f"/api/batch-jobs/{_id(batch_id)}", pick="batch")
+
+
+def batch_items(batch_id: str, **filters: Any) -> Call:
+    return Call("GET", f"/api/batch-jobs/{_id(batch_id)}/items", params=without_none(**filters))
+
+
+def batch_log(batch_id: str, **filters: Any) -> Call:
+    return Call("GET", f"/api/batch-jobs/{_id(batch_id)}/log", params=without_none(**filters))
+
+
+def pause_batch(batch_id: str) -> Call:
+    return Call("POST", f"/api/batch-jobs/{_id(batch_id)}/pause", json={}, pick="batch")
+
+
+def resume_batch(batch_id: str, **body: Any) -> Call:
+    return Call("POST", f"/api/batch-jobs/{_id(batch_id)}/resume", json=without_none(**body), pick="batch")
+
+
+def cancel_batch(batch_id: str) -> Call:
+    return Call("POST", f"/api/batch-jobs/{_id(batch_id)}/cancel", json={}, pick="batch")
+
+
+def retry_batch(batch_id: str, **body: Any) -> Call:
+    return Call("POST", f"/api/batch-jobs/{_id(batch_id)}/retry", json=without_none(**body))
+
+
+def list_failed_generations(**filters: Any) -> Call:
+    return Call("GET", "/api/failed-generations", params=without_none(**filters))
+
+
+def get_failed_generation(failure_id: str) -> Call:
+    return Call("GET", f"/api/failed-generations/{_id(failure_id)}", pick="failure")
+
+
+def list_conversations(**filters: Any) -> Call:
+    return Call("GET", "/api/conversations", params=without_none(**filters))
+
+
+def get_conversation(conversation_id: str) -> Call:
+    return Call("GET", f"/api/conversations/{_id(conversation_id)}", pick="conversation")
+
+
 def costs(**filters: Any) -> Call:
     return Call("GET", "/api/costs", params=without_none(**filters), pick="costs")
 

@@ -54,6 +54,8 @@ class Client:
         self._http = httpx2.Client(base_url=self.url, headers={"Authorization": f"Bearer {token}"}, timeout=timeout_s)
         self.datasets = Datasets(self)
         self.jobs = Jobs(self)
+        self.batches = Batches(self)
+        self.conversations = Conversations(self)
         self.costs = Costs(self)
         self.models = Models(self)
         self.packs = Packs(self)
@@ -439,6 +441,87 @@ class Jobs:
         return self._client.wait_for(calls.get_job(job_id), f"job:{job_id}", JOB_SETTLED, on_change)
 
 
+BATCH_SETTLED = frozenset({"completed", "failed", "cancelled", "paused"})
+
+
+class Batches:
+    """Conversations written in batches."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def quote(self, plan: Json, *, via: str = "sync") -> Json:
+        """What a plan will cost; nothing is sent."""
+        answer: Json = self._client.send(calls.quote_batch(plan=plan, via=via))
+        return answer
+
+    def create(self, *, idempotency_key: str | None = None, **body: Any) -> Json:
+        """Carry a plan out; the same `idempotency_key` never starts it twice."""
+        call = calls.create_batch(idempotency_key=idempotency_key or uuid4().hex, **body)
+        answer: Json = self._client.send(call)
+        return answer
+
+    def list(self, **filters: Any) -> Json:
+        answer: Json = self._client.send(calls.list_batches(**filters))
+        return answer
+
+    def get(self, batch_id: str) -> Json:
+        answer: Json = self._client.send(calls.get_batch(batch_id))
+        return answer
+
+    def items(self, batch_id: str, **filters: Any) -> Json:
+        answer: Json = self._client.send(calls.batch_items(batch_id, **filters))
+        return answer
+
+    def log(self, batch_id: str, **filters: Any) -> Json:
+        answer: Json = self._client.send(calls.batch_log(batch_id, **filters))
+        return answer
+
+    def pause(self, batch_id: str) -> Json:
+        answer: Json = self._client.send(calls.pause_batch(batch_id))
+        return answer
+
+    def resume(self, batch_id: str, **changes: Any) -> Json:
+        """changes: max_cost_usd, concurrency."""
+        answer: Json = self._client.send(calls.resume_batch(batch_id, **changes))
+        return answer
+
+    def cancel(self, batch_id: str) -> Json:
+        answer: Json = self._client.send(calls.cancel_batch(batch_id))
+        return answer
+
+    def retry(self, batch_id: str, *, classes: Any = None) -> Json:
+        """`{batch, retried}`; classes: which failures, all unless given."""
+        answer: Json = self._client.send(calls.retry_batch(batch_id, classes=classes))
+        return answer
+
+    def failures(self, **filters: Any) -> Json:
+        answer: Json = self._client.send(calls.list_failed_generations(**filters))
+        return answer
+
+    def failure(self, failure_id: str) -> Json:
+        """With the prompt as it was sent and the raw answer."""
+        answer: Json = self._client.send(calls.get_failed_generation(failure_id))
+        return answer
+
+    def wait(self, batch_id: str, on_change: Callable[[Json], None] | None = None) -> Json:
+        """The batch, once it is completed, paused (its cap, too), failed or cancelled."""
+        return self._client.wait_for(calls.get_batch(batch_id), f"batch:{batch_id}", BATCH_SETTLED, on_change)
+
+
+class Conversations:
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def list(self, **filters: Any) -> Json:
+        answer: Json = self._client.send(calls.list_conversations(**filters))
+        return answer
+
+    def get(self, conversation_id: str) -> Json:
+        answer: Json = self._client.send(calls.get_conversation(conversation_id))
+        return answer
+
+
 class Costs:
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -504,4 +587,4 @@ class Packs:
         return answer
 
 
-__all__ = ["ApiError", "Client", "Costs", "Datasets", "Jobs", "Models", "Packs"]
+__all__ = ["ApiError", "Batches", "Client", "Conversations", "Costs", "Datasets", "Jobs", "Models", "Packs"]

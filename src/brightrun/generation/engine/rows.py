@@ -207,8 +207,7 @@ async def _write_conversations(
     )
     named = [item.id for item in items]
     await connection.execute(_ITEMS_WRITTEN, {"items": named, "run": context.run_id})
-    if any(item.attempts for item in items):
-        await connection.execute(_RESOLVED, {"items": named})
+    await connection.execute(_RESOLVED, {"items": named})
     lines = [
         (item.position, "written", "info", f"{len(said.turns)} turns")
         for item, (_, said) in zip(items, written, strict=True)
