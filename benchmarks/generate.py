@@ -3,8 +3,8 @@
     .venv/bin/python benchmarks/generate.py [--only NAME,…] [--items 2000] [--concurrency 64]
 
 Every case is the whole command on a data directory of its own: ledger, storing, parsing, rows. The wall time is
-measured from the first request that the server saw to the last row that was committed. The provider runs as a process of its own
-on the same machine, and so does PostgreSQL: with 2 cores the three share them. Ideal: see `CASES`.
+measured from the first request that the server saw to the last row that was committed. The provider runs as a process
+of its own on the same machine, and so does PostgreSQL: with 2 cores the three share them. Ideal: see `Case.ideal`.
 """
 
 import argparse
