@@ -130,7 +130,7 @@ class Claude:
     async def _send(self, request: Request, form: SchemaForm) -> Answer:
         headers = {"anthropic-beta": BETA} if request.schema is not None and form is SchemaForm.BETA else {}
         started = time.perf_counter()
-        response = await self._post("/v1/messages", orjson.dumps(self.body(request, form)), headers)
+        response = await self.post("/v1/messages", orjson.dumps(self.body(request, form)), headers)
         limits = told_limits(response.headers)
         request_id = response.headers.get("request-id")
         raw = response.text
@@ -142,13 +142,13 @@ class Claude:
         unfence = request.schema is not None and form is SchemaForm.PROMPT
         return read_message(message, raw, request_id=request_id, limits=limits, duration_s=duration, unfence=unfence)
 
-    async def _post(self, path: str, content: bytes, headers: Mapping[str, str] | None = None) -> httpx2.Response:
+    async def post(self, path: str, content: bytes, headers: Mapping[str, str] | None = None) -> httpx2.Response:
         sent = {"content-type": "application/json", **(headers or {})}
         return await self._call(
             self.sdk.post(path, cast_to=httpx2.Response, content=content, options={"headers": sent})
         )
 
-    async def _get(self, path: str) -> httpx2.Response:
+    async def get(self, path: str) -> httpx2.Response:
         return await self._call(self.sdk.get(path, cast_to=httpx2.Response))
 
     async def _call(self, call: Any) -> httpx2.Response:
@@ -156,14 +156,14 @@ class Claude:
             response: httpx2.Response = await call
             return response
         except APIStatusError as error:
-            raise self._translated(error.response) from None
+            raise self.translated(error.response) from None
         except APIConnectionError as error:
             cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
             raise network_error(cause, self.address) from error
         except httpx2.HTTPError as error:  # While the body is read.
             raise network_error(error, self.address) from error
 
-    def _translated(self, response: httpx2.Response) -> CallError:
+    def translated(self, response: httpx2.Response) -> CallError:
         return status_error(response, told_limits(response.headers), key_hint=_KEY_HINT)
 
     async def count_tokens(self, request: Request) -> int | None:
@@ -172,7 +172,7 @@ class Claude:
         for name in ("max_tokens", *request.extra):
             body.pop(name, None)
         headers = {"anthropic-beta": BETA} if "output_format" in body else {}
-        response = await self._post("/v1/messages/count_tokens", orjson.dumps(body), headers)
+        response = await self.post("/v1/messages/count_tokens", orjson.dumps(body), headers)
         return int(orjson.loads(response.content)["input_tokens"])
 
     async def model(self, model: str) -> ModelFacts | None:
@@ -182,7 +182,7 @@ class Claude:
             if model in self._facts:
                 return self._facts[model]
             try:
-                response = await self._get(f"/v1/models/{quote(model, safe='')}")
+                response = await self.get(f"/v1/models/{quote(model, safe='')}")
                 self._facts[model] = read_model(orjson.loads(response.content))
             except ProviderUnusable as error:
                 if error.http_status != 404:
@@ -196,7 +196,7 @@ class Claude:
         found: list[ModelFacts] = []
         after = ""
         while True:
-            page = orjson.loads((await self._get(f"/v1/models?limit=1000{after}")).content)
+            page = orjson.loads((await self.get(f"/v1/models?limit=1000{after}")).content)
             found.extend(read_model(entry) for entry in page.get("data", ()))
             if not page.get("has_more") or not page.get("last_id"):
                 return found

@@ -1,18 +1,26 @@
-"""Claude's Message Batches: many requests at half the price, answered within a day, in any order."""
+"""Claude's Message Batches: many requests at half the price, answered within a day, in any order.
+
+A batch's requests carry names of ours, so that results find their rows. The provider shows neither names nor counts
+before a batch has ended, only how many requests it holds and when it was made; results are kept for 29 days.
+"""
 
 import re
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from urllib.parse import quote
 
+import httpx2
 import orjson
+from anthropic import AnthropicError, APIConnectionError, APIStatusError
 
-from brightrun.llm.calls import Answer, CallError, RejectedError, Request, TransportError
+from brightrun.llm.calls import Answer, CallError, ContextOverflowError, RejectedError, Request, TransportError
 from brightrun.llm.claude import BETA, Claude, SchemaForm, read_message
+from brightrun.llm.wire import network_error
 
 MOST = 5000
-"""Requests of one batch. The provider takes 100,000 and 256 MB; the results are held in memory when they are read."""
+"""Requests of one batch. The provider takes 100,000 and 256 MB; the body of one is held in memory when it is made."""
 _NAME = re.compile(r"^[a-zA-Z0-9_-]{1,64}$")
 
 
@@ -27,19 +35,28 @@ class Told:
 
 
 async def create(client: Claude, requests: Sequence[tuple[str, Request]]) -> Told:
-    """requests: (custom id, request), all of one model. Raises CallError."""
+    """requests: (custom id, request), all of one model. The provider looks at each only later: one that it rejects comes
+    back as its result.
+
+    Raises CallError; after ConnectionBroken the batch may be there all the same.
+    """
+    for name, _ in requests:
+        if not _NAME.match(name):
+            raise ValueError(f"{name!r} is no custom id: 1 to 64 letters, digits, - and _")
     form = await client.form(requests[0][1].model)
     body = {"requests": [{"custom_id": name, "params": client.body(asked, form)} for name, asked in requests]}
     headers = {"anthropic-beta": BETA} if form is SchemaForm.BETA else {}
-    return _told(orjson.loads((await client._post("/v1/messages/batches", orjson.dumps(body), headers)).content))
+    return _told(orjson.loads((await client.post("/v1/messages/batches", orjson.dumps(body), headers)).content))
 
 
 async def get(client: Claude, batch_id: str) -> Told:
-    return _told(orjson.loads((await client._get(f"/v1/messages/batches/{batch_id}")).content))
+    """Raises ProviderUnusable with status 404 also for a moment after it was made."""
+    return _told(orjson.loads((await client.get(f"/v1/messages/batches/{quote(batch_id, safe='')}")).content))
 
 
 async def cancel(client: Claude, batch_id: str) -> None:
-    await client._post(f"/v1/messages/batches/{batch_id}/cancel", b"{}")
+    """What is answered by then stays answered, and is charged."""
+    await client.post(f"/v1/messages/batches/{quote(batch_id, safe='')}/cancel", b"{}")
 
 
 async def recent(client: Claude, since: datetime) -> list[Told]:
@@ -47,21 +64,36 @@ async def recent(client: Claude, since: datetime) -> list[Told]:
     found: list[Told] = []
     after = ""
     while True:
-        page = orjson.loads((await client._get(f"/v1/messages/batches?limit=100{after}")).content)
+        page = orjson.loads((await client.get(f"/v1/messages/batches?limit=100{after}")).content)
         batches = [_told(entry) for entry in page["data"]]
         found += [batch for batch in batches if batch.created_at >= since]
         if not page.get("has_more") or not batches or batches[-1].created_at < since:
             return found
-        after = f"&after_id={page['last_id']}"
+        after = f"&after_id={quote(page['last_id'], safe='')}"
 
 
 async def results(client: Claude, batch_id: str) -> AsyncIterator[tuple[str, Answer | CallError | None]]:
-    """(custom id, what came), in the provider's order. None: not done, not charged (expired or cancelled)."""
-    response = await client._get(f"/v1/messages/batches/{batch_id}/results")
-    for line in response.content.splitlines():
-        if line.strip():
-            entry = orjson.loads(line)
-            yield entry["custom_id"], _result(entry["result"])
+    """(custom id, what came) of an ended batch, as they stream in. None: not done, not charged (expired or cancelled).
+
+    Raises CallError when the stream breaks: begin again.
+    """
+    try:
+        async with client.sdk.messages.batches.with_streaming_response.results(batch_id) as response:
+            async for line in response.iter_lines():
+                if line.strip():
+                    entry = orjson.loads(line)
+                    yield str(entry["custom_id"]), _result(entry["result"])
+    except APIStatusError as error:
+        raise client.translated(error.response) from None
+    except APIConnectionError as error:
+        cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
+        raise network_error(cause, client.address) from error
+    except httpx2.HTTPError as error:
+        raise network_error(error, client.address) from error
+    except AnthropicError as error:
+        raise TransportError(f"Batch {batch_id} has no results yet: {error}") from error
+    except orjson.JSONDecodeError as error:
+        raise TransportError(f"The results of batch {batch_id} are damaged: {error}") from error
 
 
 def _result(result: dict[str, Any]) -> Answer | CallError | None:
@@ -73,13 +105,20 @@ def _result(result: dict[str, Any]) -> Answer | CallError | None:
             except CallError as error:
                 return error
         case "errored":
-            told = result.get("error") or {}
-            told = told.get("error", told)
-            message = f"the provider says: {told.get('message', 'no reason given')}"
-            invalid = told.get("type") == "invalid_request_error"
-            return RejectedError(message) if invalid else TransportError(message)
+            return _errored(result.get("error") or {})
         case _:
             return None
+
+
+def _errored(error: dict[str, Any]) -> CallError:
+    inner = error.get("error", error)
+    kind, said = str(inner.get("type", "")), str(inner.get("message", "no reason given"))
+    raw = orjson.dumps(error).decode()
+    if kind != "invalid_request_error":
+        return TransportError(f"The provider failed: {said}", raw=raw)
+    if "prompt is too long" in said.lower():
+        return ContextOverflowError(f"The prompt is longer than the model takes: {said}", raw=raw)
+    return RejectedError(f"The provider rejects the request: {said}", raw=raw)
 
 
 def _told(entry: dict[str, Any]) -> Told:
