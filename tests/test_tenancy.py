@@ -40,7 +40,7 @@ OPEN = {"/api/auth/signin", "/api/invitations/accept"}
 # Any member may; what they do there is checked in the handler and tested in tests/accounts.
 ANY_MEMBER = {"/api/auth/signout"}
 # Path parameters that say where in a thing, and are nobody's.
-PLACES = {"line": "1", "kind": "templates"}
+PLACES = {"line": "1", "kind": "templates", "provider": "anthropic"}
 
 
 def operations(live: Live) -> list[Operation]:

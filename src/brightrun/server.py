@@ -26,6 +26,7 @@ from brightrun.datasets import record_pages as datasets_record_pages
 from brightrun.db.migrate import head_revision
 from brightrun.errors import UnavailableError
 from brightrun.generation import api as generation_api
+from brightrun.generation import provider_api, provider_pages
 from brightrun.models import api as models_api
 from brightrun.models import pages as models_pages
 from brightrun.notifications import api as notifications_api
@@ -70,6 +71,7 @@ ROUTERS = (
     costs_api.budget_router,
     scaffolding_api.router,
     generation_api.router,
+    provider_api.router,
     datasets_api.router,
     mask_api.router,
     estimates_api.router,
@@ -94,6 +96,7 @@ ROUTERS = (
     datasets_convert_pages.router,
     notifications_pages.router,
     notification_settings_pages.router,
+    provider_pages.router,
     new_job_pages.router,
     templates_pages.router,
     estimates_pages.router,

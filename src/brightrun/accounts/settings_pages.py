@@ -33,6 +33,8 @@ def tabs(current: str, permissions: frozenset[Permission]) -> list[dict[str, Any
         "/settings/notifications": "Notifications",
         "/settings/tokens": "API tokens",
     }
+    if Permission.CONVERSATIONS_READ in permissions:
+        found["/settings/providers"] = "Providers"
     if Permission.WORKSPACE_MANAGE in permissions:
         found["/settings/webhooks"] = "Webhooks"
     if Permission.AUDIT_READ in permissions:

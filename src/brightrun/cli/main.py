@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "jobs": ("brightrun.cli.jobs", "app", "Start, watch, pause, resume, list and cancel training jobs."),
     "models": ("brightrun.cli.models", "app", "List, show and download trained models."),
     "costs": ("brightrun.cli.costs", "app", "What was spent, and the budget of the month."),
+    "providers": ("brightrun.cli.providers", "app", "Keys and terms of the models that write; what they cost."),
     "trainer": ("brightrun.cli.trainer", "app", "Prepare a run directory for `python -m brightrun.trainer`."),
     "replay": ("brightrun.cli.replay", "replay", "Train a finished run again: does the same adapter come out?"),
     "server": ("brightrun.cli.processes", "server", "Run the web server alone."),

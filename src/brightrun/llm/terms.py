@@ -28,22 +28,26 @@ class Notice:
     links: tuple[tuple[str, str], ...]
 
 
+_CLAUDE = (
+    "What Claude writes here will train a model. Anthropic's commercial terms restrict the use of its services and "
+    "their outputs for building models that compete with Anthropic's. Whether your use is allowed depends on your "
+    "agreement with Anthropic: read the terms, and ask Anthropic when in doubt."
+)
+_CLAUDE_MORE = (
+    "Your prompts and source texts are sent to Anthropic. Claude may refuse what looks like work on a competing "
+    "model; BrightRun shows such a refusal and never words a request otherwise to get round it."
+)
+_OTHER = (
+    "What this server's model writes will train another model. Whether that is allowed is said by the terms of whoever "
+    "runs the server and by the licence of the model it serves; some forbid it or ask for a notice."
+)
+
 NOTICES = {
     Provider.ANTHROPIC: Notice(
         Provider.ANTHROPIC,
         VERSION,
         "Anthropic's terms apply to training on Claude's answers",
-        (
-            (
-                "What Claude writes here will train a model. Anthropic's commercial terms restrict the use of its services "
-                "and their outputs for building models that compete with Anthropic's. Whether your use is allowed depends "
-                "on your agreement with Anthropic: read the terms, and ask Anthropic when in doubt."
-            ),
-            (
-                "Your prompts and source texts are sent to Anthropic. Claude may refuse requests that look like work on a "
-                "competing model; BrightRun shows such a refusal and never words a request otherwise to get round it."
-            ),
-        ),
+        (_CLAUDE, _CLAUDE_MORE),
         (
             ("Commercial terms of service", "https://www.anthropic.com/legal/commercial-terms"),
             ("Usage policy", "https://www.anthropic.com/legal/aup"),
@@ -53,13 +57,7 @@ NOTICES = {
         Provider.OPENAI,
         VERSION,
         "The terms of the server and of its model apply to training on its answers",
-        (
-            (
-                "What this server's model writes will train another model. Whether that is allowed is said by the terms of "
-                "whoever runs the server and by the licence of the model it serves; some forbid it or ask for a notice."
-            ),
-            "Your prompts and source texts are sent to the server's address.",
-        ),
+        (_OTHER, "Your prompts and source texts are sent to the server's address."),
         (("OpenAI's terms, where the server is OpenAI's", "https://openai.com/policies/services-agreement/"),),
     ),
 }
