@@ -109,6 +109,8 @@ def test_a_batch_whose_making_was_not_answered_is_in_the_list(provider: Provider
 
 
 def test_what_was_not_done_when_a_batch_was_cancelled_is_not_charged(provider: Provider) -> None:
+    provider.reset(batch_s=2)
+
     async def do(claude: Claude) -> list[Any]:
         told = await message_batches.create(claude, REQUESTS)
         await message_batches.cancel(claude, told.id)

@@ -284,6 +284,8 @@ class App:
                 raise Refused(405, "invalid_request_error", "Method not allowed")
 
     def _end(self, batch: batches.Batch) -> None:
+        if self.batches.get(batch.id) is not batch:
+            return  # Deleted, or the server was reset: it counts for nobody any more.
         batch.end(self._batch_answer, self.rng)
 
     def _batch_answer(self, params: dict[str, Any]) -> tuple[str, Any]:

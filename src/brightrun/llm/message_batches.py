@@ -35,8 +35,8 @@ class Told:
 
 
 async def create(client: Claude, requests: Sequence[tuple[str, Request]]) -> Told:
-    """requests: (custom id, request), all of one model. The provider looks at each only later: one that it rejects comes
-    back as its result.
+    """requests: (custom id, request), all of one model. The provider looks at each only later: what it rejects comes
+    back as a result.
 
     Raises CallError; after ConnectionBroken the batch may be there all the same.
     """
