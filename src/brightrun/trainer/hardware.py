@@ -3,12 +3,14 @@
 import shutil
 import subprocess
 import threading
+import time
 from typing import Any
 
 import psutil
 import torch
 
 _ASK_EVERY_S = 5.0
+_NVML_EVERY_S = 1.0
 
 
 class Hardware:
@@ -23,9 +25,11 @@ class Hardware:
         self._process.cpu_percent(None)  # begins the first interval
         self._device = device
         self._utilization: float | None = None
+        self._next = 0.0
         self._stop = threading.Event()
         if device.type == "cuda":
             self._nvml = _has_nvml(device)
+            self._total = torch.cuda.get_device_properties(device).total_memory
             if not self._nvml and shutil.which("nvidia-smi"):
                 threading.Thread(target=self._watch, name="gpu", daemon=True).start()
 
@@ -38,10 +42,12 @@ class Hardware:
         }
         if self._device.type == "cuda":
             found["gpu_bytes"] = torch.cuda.max_memory_allocated()
-            found["gpu_total_bytes"] = torch.cuda.get_device_properties(self._device).total_memory
-            utilization = torch.cuda.utilization(self._device) if self._nvml else self._utilization
-            if utilization is not None:
-                found["gpu_percent"] = float(utilization)
+            found["gpu_total_bytes"] = self._total
+            if self._nvml and time.monotonic() >= self._next:  # asking takes longer than a short step may wait
+                self._utilization = float(torch.cuda.utilization(self._device))
+                self._next = time.monotonic() + _NVML_EVERY_S
+            if self._utilization is not None:
+                found["gpu_percent"] = self._utilization
         return found
 
     def close(self) -> None:
