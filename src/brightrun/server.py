@@ -26,6 +26,8 @@ from brightrun.datasets import record_pages as datasets_record_pages
 from brightrun.db.migrate import head_revision
 from brightrun.errors import UnavailableError
 from brightrun.generation import api as generation_api
+from brightrun.generation import new_pages as generation_new_pages
+from brightrun.generation import pages as generation_pages
 from brightrun.generation import provider_api, provider_pages
 from brightrun.models import api as models_api
 from brightrun.models import pages as models_pages
@@ -87,6 +89,8 @@ ROUTERS = (
     audit_pages.router,
     costs_pages.router,
     overview_pages.router,
+    generation_new_pages.router,
+    generation_pages.router,
     scaffolding_match_pages.router,
     scaffolding_pages.router,
     datasets_pages.router,

@@ -31,10 +31,11 @@ async def match_page(
     topic: Text = "",
     tier: Text = "",
     template: Text = "",
-    replicate: Annotated[int, Query(ge=0, le=10_000)] = 0,
+    replicate: Text = "",
 ) -> Response:
     """One combination, in the URL: score, reasons, template, prompt."""
     packs = await service.packs(ctx.session, ctx.principal.workspace_id)
+    which = int(replicate) if replicate.isdecimal() and len(replicate) < 5 else 0
     key = pack if pack in {one.key for one in packs} else packs[0].key
     found = await service.load_pack(ctx.session, ctx.principal.workspace_id, key)
     chosen = {
@@ -50,7 +51,7 @@ async def match_page(
     if combination.choice or explicit:
         try:
             shown = preview.preview(
-                found, PreviewBody(**body.model_dump(), template=explicit, replicate=replicate, values={})
+                found, PreviewBody(**body.model_dump(), template=explicit, replicate=which, values={})
             )
         except BrightRunError as error:
             fault = error.message
@@ -60,7 +61,7 @@ async def match_page(
         block="result" if views.is_fragment_request(ctx.request) else None,
         packs=packs,
         pack=found,
-        chosen=chosen | {"tier": tier, "template": explicit or "", "replicate": replicate},
+        chosen=chosen | {"tier": tier, "template": explicit or "", "replicate": which},
         templates=templates,
         combination=combination,
         preview=shown,

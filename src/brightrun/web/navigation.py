@@ -16,6 +16,8 @@ class Room:
 ROOMS: tuple[Room, ...] = (
     Room("overview", "Overview", "/", "layout-dashboard"),
     Room("scaffolding", "Scaffolding", "/scaffolding", "layers"),
+    Room("conversations", "Conversations", "/conversations", "messages-square"),
+    Room("batches", "Batches", "/batches", "list"),
     Room("datasets", "Datasets", "/datasets", "database"),
     Room("training", "Training", "/training", "activity"),
     Room("models", "Models", "/models", "box"),
