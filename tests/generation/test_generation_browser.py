@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "web"))
 from browser_kit import chromium, visit
 
 from brightrun.db.roles import DatabaseUrls
+from brightrun.llm.terms import VERSION
 from brightrun.scaffolding.pack_files import builtin_pack
 from installation import TEST_SECRET, make_settings
 from live import live_server
@@ -36,6 +37,8 @@ def test_plan_on_a_grid_see_the_quote_start_watch_and_retry_what_was_cut_off(
         )  # fmt: skip
         with live_server(fresh_pg_urls, settings, TEST_SECRET) as live, chromium() as browser:
             owner = live.new_workspace()
+            accepted = owner.client.post("/api/providers/anthropic/terms", json={"version": VERSION})
+            assert accepted.status_code == 200, accepted.text
             with visit(browser, live.url, reduced_motion="reduce") as made:
                 page = made.page
                 page.goto(live.signin_link(owner.user_id))

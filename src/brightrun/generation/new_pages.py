@@ -11,7 +11,7 @@ from starlette.datastructures import FormData
 from brightrun.accounts.context import PageCtx, page_needs
 from brightrun.accounts.roles import Permission
 from brightrun.errors import BrightRunError
-from brightrun.generation import api
+from brightrun.generation import api, providers
 from brightrun.generation.page_parts import model_choices, render
 from brightrun.generation.schemas import BatchCreate, QuoteIn
 from brightrun.llm.prices import catalogue
@@ -62,6 +62,15 @@ async def bulk_page(
     return await _bulk(ctx, found, packs, counts, topics, filled, total=wanted, fill=target, kind=kind)
 
 
+async def _connection(ctx: PageCtx, model: str) -> providers.ProviderState | None:
+    """What has to be done before this model can be asked; None when nothing has to be."""
+    known = catalogue().find(model)
+    if known is None:
+        return None
+    found = await providers.state(ctx.session, ctx.platform, known.provider)
+    return None if found.ready else found
+
+
 def _count(text: str, most: int) -> int | None:
     return min(int(text), most) if text.isdecimal() and 0 < len(text) < 9 and int(text) else None
 
@@ -99,6 +108,7 @@ async def _bulk(
         chosen_topics=topics,
         filled=filled,
         models=model_choices(),
+        connection=await _connection(ctx, filled["model"]),
         error=error.message if error else None,
         **_quote_values(quoted),
         **values,
@@ -259,6 +269,7 @@ async def _single(
         packs=packs,
         filled=values,
         models=model_choices(),
+        connection=await _connection(ctx, values["model"]),
         error=error.message if error else None,
         **looked,
     )
