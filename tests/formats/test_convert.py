@@ -17,6 +17,7 @@ from brightrun.formats.names import FormatId
 from brightrun.formats.reader import RecordReader
 from brightrun.formats.records import Message, Record
 from brightrun.formats.write import write_records
+from brightrun.validation import validate
 
 CHATS: tuple[FormatId, ...] = ("brightrun_lora_v3", "openai_messages", "sharegpt")
 TEXT = st.text(st.characters(codec="utf-8", exclude_categories=("Cc",)), min_size=1, max_size=30).filter(str.strip)
@@ -214,3 +215,12 @@ def test_out_is_never_the_input_under_any_name(tmp_path: Path) -> None:
     assert run(tmp_path / "absent", "--to", "sharegpt", "--out", tmp_path / "o").returncode == 2
     assert run(file, "--to", "nonsense", "--out", tmp_path / "o").returncode == 2
     assert file.read_bytes() == rows({"messages": SAID})
+
+
+def test_chats_without_a_system_message_become_pairs_about_which_there_is_nothing_to_say(tmp_path: Path) -> None:
+    source, target = tmp_path / "chats.jsonl", tmp_path / "pairs.jsonl"
+    said = [{"role": "user", "content": "What is slip?"}, {"role": "assistant", "content": "Clay and water."}]
+    source.write_text(json.dumps({"messages": said}) + "\n")
+    assert convert(source, target, "brightrun_lora_v4").lossless
+    assert json.loads(target.read_text())["system_prompt"] is None
+    assert validate(target).issues == []

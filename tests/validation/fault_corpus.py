@@ -368,7 +368,9 @@ def null_input(rng: random.Random, obj: Object) -> Expected:
 
 @_fault("v4")
 def no_system_prompt(rng: random.Random, obj: Object) -> Expected:
-    obj["system_prompt"] = rng.choice((None, "", " "))
+    obj["system_prompt"] = rng.choice(("", " "))  # null says that there is none
+    if rng.random() < 0.5:
+        del obj["system_prompt"]
     return [("blank_context", "system_prompt")]
 
 

@@ -111,6 +111,10 @@ def _answer(options: argparse.Namespace) -> tuple[dict[str, Any], Report]:
     except ValueError as error:
         raise _Failure("invalid_setting", str(error)) from error
     try:
+        options.thresholds = parse_thresholds(options.threshold)
+    except ValueError as error:
+        raise _Failure("invalid_option", str(error)) from error
+    try:
         _check_outputs(options)
         report = _into_list(options, lambda **further: _validate(options.file, options, limits, **further))
         answer = report.to_dict()
@@ -146,7 +150,7 @@ def _validate(file: Path, options: argparse.Namespace, limits: Limits, **further
         compare_memory_bytes=limits.compare_memory_bytes,
         max_issues=None if options.all_issues else MAX_ISSUES,
         estimate_tokens=options.estimate_tokens,
-        thresholds=parse_thresholds(options.threshold),
+        thresholds=options.thresholds,
         heldout=None if options.heldout is None else _heldout_ids(options.heldout),
         workers=options.workers,
         **({} if view is None else view.arguments()),

@@ -104,7 +104,7 @@ def _system(system: str | None, pair: dict[str, Any], reading: Reading, path: st
     where = join_path(path, "system_prompt")
     if system is not None and system.strip():
         return Part([Message(role="system", content=system)], where, system)
-    if system is not None or pair.get("system_prompt") is None:
+    if system is not None or "system_prompt" not in pair:  # null says that there is none
         reading.report("blank_context", where, "There is no system prompt.", fixable=False)  # nobody can guess one
     return Part([], where)
 

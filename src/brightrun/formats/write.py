@@ -260,7 +260,7 @@ def _v4_pair(record: Record, system: str, spoken: list[Message], number: int) ->
         "conversation_id": record.conversation_id,
         "turn_number": number + 1,
         "conversation_metadata": metadata,
-        "system_prompt": system,
+        "system_prompt": system or None,  # said to be none, which is no fault
         "conversation_history": history,
         "current_user_input": spoken[number - 1].content,
         "target_response": spoken[number].content,

@@ -176,7 +176,8 @@ class Replies:
             language, name = reply.language, LANGUAGES[reply.language]
             if name is None or language == main or language in told:
                 return None
-            most = f"of {total:,} whose language is certain, {spoken[main]:,} are in {LANGUAGES[main]}"
+            verb = "is" if spoken[main] == 1 else "are"
+            most = f"of {total:,} whose language is certain, {spoken[main]:,} {verb} in {LANGUAGES[main]}"
             if language in second:
                 told.add(language)
                 many = spoken[language]
