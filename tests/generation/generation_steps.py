@@ -6,6 +6,7 @@ from uuid import UUID
 from brightrun.db.session import Database
 from brightrun.generation.tables import BatchItem, Conversation, ConversationTurn, FailedGeneration
 from brightrun.ids import uuid7
+from brightrun.llm import terms
 from live import Live, Member
 from waiting import eventually
 
@@ -21,6 +22,8 @@ def plan_of(count: int, **changes: Any) -> dict[str, Any]:
 
 def add_generation(live: Live, owner: Member) -> dict[str, str]:
     """A batch that nobody could send for want of a key, with a conversation and a failure as a run leaves them."""
+    accepted = owner.client.post("/api/providers/anthropic/terms", json={"version": terms.VERSION})
+    assert accepted.status_code == 200, accepted.text
     body = {"plan": plan_of(2), "name": "secret batch"}
     made = owner.client.post("/api/batch-jobs", json=body, headers={"Idempotency-Key": "tenancy"}).json()
     batch_id = made["data"]["batch"]["id"]

@@ -9,17 +9,21 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from brightrun.accounts.repository import get_user
 from brightrun.accounts.service import bootstrap_first_owner
 from brightrun.cli.runtime import Installation, open_platform
 from brightrun.errors import NotFoundError
-from brightrun.generation import service
+from brightrun.generation import providers, service
 from brightrun.generation.carrying import carry_out
 from brightrun.generation.clients import client_for
 from brightrun.generation.engine.run import Progress, RunEnd
 from brightrun.generation.plan import Plan, PlanInvalidError
 from brightrun.generation.preparing import Prepared, check_cap, prepare
 from brightrun.generation.tables import BatchJob, ErrorHandling, StoppedReason
-from brightrun.llm.calls import Via
+from brightrun.llm import terms
+from brightrun.llm.calls import Provider, Via
 from brightrun.llm.prices import catalogue
 from brightrun.platform import Platform
 from brightrun.scaffolding.pack import Pack
@@ -78,7 +82,7 @@ class Job:
         end = RunEnd(StoppedReason.FINISHED, Progress())
         if before.pending:
             self.say(f"{batch.name}: {before.pending:,} to write. {batch.quote['sentence']}")
-            end = await self._carry_out(platform, batch, prepared)
+            end = await self._carry_out(platform, batch, prepared, user_id)
         async with platform.db.transaction(user_id=user_id, workspace_id=workspace_id) as session:
             row = await session.get(BatchJob, batch.id)
             assert row is not None
@@ -92,12 +96,14 @@ class Job:
             except NotFoundError as error:
                 raise PlanInvalidError(f"pack: {error.message}", details={"pack": [error.message]}) from error
 
-    async def _carry_out(self, platform: Platform, batch: BatchJob, prepared: Prepared) -> RunEnd:
+    async def _carry_out(self, platform: Platform, batch: BatchJob, prepared: Prepared, user_id: UUID) -> RunEnd:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
-        client = client_for(self.settings, prepared.provider, concurrency=batch.concurrency)
+        async with platform.db.transaction(user_id=user_id, workspace_id=batch.workspace_id) as session:
+            await self._terms(session, platform, prepared.provider, user_id)
+            client = await client_for(session, platform, prepared.provider, concurrency=batch.concurrency)
         try:
             return await carry_out(
                 platform, batch, prepared.pack, client, stop=stop, on_progress=self._tell,
@@ -107,6 +113,18 @@ class Job:
             with contextlib.suppress(ValueError):
                 for number in (signal.SIGINT, signal.SIGTERM):
                     loop.remove_signal_handler(number)
+
+    async def _terms(self, session: AsyncSession, platform: Platform, provider: Provider, user_id: UUID) -> None:
+        """Before the first request ever: say whose terms apply. Whoever runs the command accepts them by going on."""
+        if await terms.accepted(session, provider) is not None:
+            return
+        notice = terms.NOTICES[provider]
+        links = "\n".join(f"  {label}: {url}" for label, url in notice.links)
+        self.say(f"{notice.title}\n" + "\n".join(f"  {line}" for line in notice.text) + f"\n{links}")
+        self.say("  Running this command is recorded as acceptance. Ctrl-C now, if your use is not allowed.")
+        user = await get_user(session, user_id)
+        assert user is not None
+        await providers.accept_terms(session, platform, provider, email=user.email)
 
     def _tell(self, progress: Progress) -> None:
         now = time.monotonic()

@@ -31,6 +31,7 @@ from brightrun.generation.schemas import (
     RetryIn,
 )
 from brightrun.generation.tables import BatchJob, BatchStatus, ConversationStatus, ItemStatus
+from brightrun.llm import terms
 from brightrun.llm.calls import Outcome
 from brightrun.llm.prices import catalogue
 from brightrun.scaffolding.service import load_pack
@@ -82,6 +83,7 @@ async def create_batch(
         return await _one(ctx, batch)
     prepared = await _prepared(ctx, body)
     check_cap(prepared, body.max_cost_usd)
+    await terms.require(ctx.session, prepared.provider)
     options = service.Options(
         concurrency=body.concurrency,
         max_cost=body.max_cost_usd,

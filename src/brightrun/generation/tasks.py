@@ -5,10 +5,12 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from brightrun.errors import ConflictError
 from brightrun.generation import actions, repository
 from brightrun.generation.carrying import announce, carry_out
 from brightrun.generation.clients import client_for
 from brightrun.generation.tables import RUNNABLE, BatchJob
+from brightrun.llm import terms
 from brightrun.llm.calls import Provider, ProviderUnusable
 from brightrun.logs import get_logger
 from brightrun.platform import Platform
@@ -44,11 +46,13 @@ async def run_batch(platform: Platform, *, workspace_id: str, batch_id: str) -> 
             return
         pack = await load_pack(session, batch.workspace_id, batch.pack_key)
     try:
-        client = client_for(platform.settings, Provider(batch.provider), concurrency=batch.concurrency)
-    except ProviderUnusable as error:  # Nothing for the log of faults: the batch says what to do.
-        await _give_up(
-            platform, TaskFailure(error.code, error.message, 1), workspace_id=workspace_id, batch_id=batch_id
-        )
+        async with platform.db.transaction(workspace_id=batch.workspace_id) as session:
+            provider = Provider(batch.provider)
+            await terms.require(session, provider)
+            client = await client_for(session, platform, provider, concurrency=batch.concurrency)
+    except (ProviderUnusable, ConflictError) as error:  # Nothing for the log of faults: the batch says what to do.
+        failure = TaskFailure(error.code, error.message, 1)
+        await _give_up(platform, failure, workspace_id=workspace_id, batch_id=batch_id)
         return
     stop = stopping()
     try:

@@ -16,6 +16,7 @@ from brightrun.generation.schemas import (
 )
 from brightrun.generation.tables import BatchJob, Conversation
 from brightrun.llm.calls import Outcome
+from brightrun.llm.terms import refusal_words
 
 SUGGESTIONS: dict[str, str] = {
     Outcome.REFUSAL: "The model will not write this. Read its category, change topic or template so that the task is "
@@ -32,14 +33,13 @@ SUGGESTIONS: dict[str, str] = {
     Outcome.BUDGET: "The cap was reached: raise it and resume.",
     Outcome.REJECTED: "The provider refuses the request itself (see its message): model, limits or schema do not fit.",
 }
-FRONTIER = (
-    "The provider takes this for work on a competing model, which its terms restrict (category frontier_llm). Do not "
-    "rephrase the task to get round it: check your terms, or use a model on a server of your own (OpenAI-compatible)."
-)
 
 
 def suggestion(failure_class: str, reason: str | None = None) -> str:
-    return FRONTIER if reason == "frontier_llm" else SUGGESTIONS.get(failure_class, "")
+    """reason: of a refusal, its category."""
+    if failure_class == Outcome.REFUSAL and reason is not None:
+        return refusal_words(None if reason == "refusal" else reason)
+    return SUGGESTIONS.get(failure_class, "")
 
 
 async def batch_view(session: AsyncSession, batch: BatchJob) -> BatchOut:
