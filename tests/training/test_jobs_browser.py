@@ -149,3 +149,35 @@ def test_a_failed_run_says_what_would_help_and_one_button_makes_it_a_success(
         assert job["hyperparameters"][change["field"]] == change["after"]
     assert job["interruptions"]["count"] == 4
     assert signed_in.complaints == []
+
+
+def test_jobs_are_ticked_acted_on_and_stay_ticked_while_the_list_is_brought_up_to_date(
+    browser: Browser, quiet: Live, trainer_owner: Member, dataset_id: str
+):
+    ids = [started(trainer_owner, dataset_id, name=name)["id"] for name in ("first", "second", "third")]
+    with visit(browser, quiet.url) as seen:
+        page = seen.page
+        page.goto(quiet.signin_link(trainer_owner.user_id))
+        page.get_by_role("button", name="Sign in").click()
+        page.goto("/training?sort=name")
+        page.get_by_label("first", exact=True).check()
+        expect(page.get_by_text("1 ticked")).to_be_visible()
+        expect(page.get_by_role("button", name="Compare")).to_be_disabled()
+        page.get_by_label("Tick all jobs of this page").check()
+        expect(page.get_by_text("3 ticked")).to_be_visible()
+        expect(page.get_by_role("button", name="Compare")).to_be_enabled()
+        page.get_by_label("third", exact=True).uncheck()
+        page.get_by_role("searchbox").focus()
+        trainer_owner.client.post(f"/api/jobs/{ids[2]}/pause")
+        expect(page.locator(f"#job-{ids[2]}").get_by_text("Paused")).to_be_visible()
+        expect(page.get_by_text("2 ticked")).to_be_visible()
+        expect(page.get_by_label("second", exact=True)).to_be_checked()
+        page.get_by_label("What to do").select_option("cancel")
+        page.get_by_role("button", name="Apply").last.click()
+        page.get_by_label("Why").select_option("testing")
+        page.get_by_role("button", name="Cancel 2 jobs").click()
+        expect(page.get_by_text("Cancel: 2 jobs done")).to_be_visible()
+        page.get_by_role("link", name="Back to the list").click()
+        expect(page).to_have_url(f"{quiet.url}/training?sort=name")
+        assert [get(trainer_owner, job_id)["status"] for job_id in ids] == ["cancelled", "cancelled", "paused"]
+        assert not seen.complaints

@@ -302,3 +302,22 @@ async def test_ten_thousand_waiting_jobs_are_put_in_order_quickly(queue: Queue):
     began = asyncio.get_running_loop().time()
     assert len(await queue.order()) == 3
     assert asyncio.get_running_loop().time() - began < 5
+
+
+async def test_a_worker_says_that_its_machine_is_there_and_that_it_leaves(queue: Queue):
+    """A real supervisor, without anything to do."""
+    from brightrun.training.supervisor.supervisor import Supervisor
+
+    owner = await asyncio.to_thread(queue.workspace)
+
+    def places() -> int:
+        number: int = data(owner.client.get("/api/jobs/queue"))["queue"]["places"]
+        return number
+
+    stop = asyncio.Event()
+    working = asyncio.create_task(Supervisor(queue.platform).run(stop, leave_trainers=lambda: False))
+    while await asyncio.to_thread(places) != 2:
+        assert not working.done()
+    stop.set()
+    await working
+    assert await asyncio.to_thread(places) == 0

@@ -35,6 +35,12 @@ async def report(platform: Platform, here: Sequence[Found], *, host: str) -> Non
         await session.execute(delete(TrainingMachine).where(TrainingMachine.seen_at < utcnow() - _FORGOTTEN_AFTER))
 
 
+async def leave(platform: Platform, *, host: str) -> None:
+    """This machine starts nothing any more. Another worker of it says within seconds that it is still here."""
+    async with platform.db.transaction() as session:
+        await session.execute(delete(TrainingMachine).where(TrainingMachine.host == host))
+
+
 def expected_end(job: TrainingJob) -> dict[str, Any]:
     """When it will give its place back: by its measured rate, else by its promise from when it started."""
     if job.estimated_completion_at is not None:

@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable, Sequence
 from uuid import UUID
 
+from sqlalchemy.exc import DBAPIError
+
 from brightrun.logs import get_logger
 from brightrun.platform import Platform
 from brightrun.training.executors.base import Executor
@@ -61,6 +63,7 @@ class Supervisor:
             stopped.cancel()
             purging.cancel()
             await self._end(leave=leave_trainers())
+            await self._say_goodbye()
         log.info("supervisor stopped")
 
     async def _look(self) -> None:
@@ -86,6 +89,13 @@ class Supervisor:
         if taken != self._reported or now - self._reported_at > _REPORT_EVERY_S:
             await machines.report(self._platform, here, host=self._host)
             self._reported, self._reported_at = taken, now
+
+    async def _say_goodbye(self) -> None:
+        try:
+            await machines.leave(self._platform, host=self._host)
+        except (DBAPIError, OSError, TimeoutError) as error:
+            # Nobody waits for it: a machine that is not seen for a minute counts as gone.
+            log.warning("the machine could not be signed off", error=str(error))
 
     def _is_free(self, found: Found) -> bool:
         return found.job_id not in self._followers and self._not_before.get(found.job_id, 0.0) <= time.monotonic()
