@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, ScalarSelect, func, or_, select
+from sqlalchemy import ColumnElement, ScalarSelect, UnaryExpression, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from brightrun.accounts.tables import User
@@ -103,11 +103,17 @@ async def list_page(
     rows = await session.scalars(
         select(TrainingJob)
         .where(*where)
-        .order_by(order.nulls_last(), TrainingJob.id.desc())
+        .order_by(_placed(order), TrainingJob.id.desc())
         .offset(page.offset)
         .limit(page.limit)
     )
     return rows.all(), total
+
+
+def _placed(order: ColumnElement[Any]) -> ColumnElement[Any]:
+    """What has no value comes last either way. Not said of a column that always has one: no index is in that order."""
+    column = order.element if isinstance(order, UnaryExpression) else order
+    return order if getattr(column, "nullable", True) is False else order.nulls_last()
 
 
 async def choices(session: AsyncSession) -> tuple[list[tuple[UUID, str]], list[str], list[tuple[UUID, str]]]:
