@@ -49,7 +49,7 @@ async def of_this_machine(session: AsyncSession, host: str) -> Sequence[Found]:
 
 
 async def startable(session: AsyncSession, settings: Settings, host: str) -> Sequence[Found]:
-    """At most 20 jobs that may start here now, in their order: priority, fair shares, age (migration 0014)."""
+    """At most 20 jobs that may start here now, in their order: priority, fair shares, age (migration 0023)."""
     rows = await session.execute(
         text("select workspace, job from lookup_startable_jobs(:host, :lost_before, :most, :aging)"),
         {

@@ -2,12 +2,12 @@
 
 from brightrun.db import rls
 
-revision = "0014"
-down_revision = "0013"
+revision = "0023"
+down_revision = "0022"
 branch_labels = None
 depends_on = None
 
-# Waiting jobs in the order in which they start. {filters}: which of them.
+# Waiting jobs in the order in which they start. {waiting}, {lost}, {limited}: which of them.
 # - What has had its turn (it was interrupted, resumed, or its machine was lost) comes first.
 # - Then the priority. It is aged twice: within its workspace a job rises one step for each `aging` seconds that it has
 #   waited; and a workspace rises one step for each `aging` seconds in which nothing of it was started. So neither a low
