@@ -125,6 +125,10 @@ def things_of(live: Live, owner: Member) -> dict[str, str]:
     ids["job_id"] = job["id"]
     note = owner.client.post(f"/api/jobs/{job['id']}/notes", json={"text": "secret note"}).json()["data"]["note"]
     ids["note_id"] = note["id"]
+    body = {"dataset_id": ids["dataset_id"], "base_model": "tiny-random"}
+    probe = owner.client.post("/api/jobs/estimate/probes", json=body).json()["data"]["probe"]
+    owner.client.post(f"/api/jobs/estimate/probes/{probe['id']}/cancel")  # nothing here needs it to run
+    ids["probe_id"] = probe["id"]
     path = f"/api/jobs/{job['id']}"
     eventually("cancelled", lambda: owner.client.get(path).json()["data"]["job"]["status"] == "cancelled")
     body = {"name": "secret template", "job_id": job["id"]}

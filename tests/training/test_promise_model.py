@@ -168,3 +168,35 @@ def test_a_model_is_measured_by_its_files_or_by_its_name() -> None:
     assert "guessed" in guessed.source
     with pytest.raises(ModelFolderError):
         shape_of("someone/a-model", None)
+
+
+def test_precision_and_threads_are_those_that_the_trainer_takes() -> None:
+    """The estimate must not load torch, so it repeats two short rules of the trainer's; here they are compared."""
+    import torch
+
+    from brightrun.trainer import model as trainer
+    from brightrun.training.promise.memory import precision_of
+
+    cpu = torch.device("cpu")
+    for name, hidden in (("tiny", 192), ("tiny-random", 64), ("org/Model-1B", None)):
+        of = shape(name)
+        for wanted in ("auto", "fp32", "bf16"):
+            values = hyperparameters.build("balanced", {"precision": wanted})
+            assert precision_of(values, CPU, of) == trainer.choose_precision(wanted, cpu, hidden or of.hidden)
+    assert CPU.cores == trainer.choose_threads(torch.get_num_threads(), 4096)
+
+
+def test_a_preference_pair_sends_both_answers_and_the_untouched_model() -> None:
+    plain = hyperparameters.build("balanced", {"min_steps": 0, "epochs": 1})
+    dpo = msgspec.structs.replace(plain, method="dpo")
+    assert asked(dpo, machine=CPU)["seconds"]["value"] > 2 * asked(plain, machine=CPU)["seconds"]["parts"]["training"]
+
+
+def test_four_bit_needs_a_gpu_and_less_memory() -> None:
+    plain = hyperparameters.build("balanced")
+    four_bit = msgspec.structs.replace(plain, method="qlora")
+    large, small = (asked(values, model="org/Model-8B") for values in (plain, four_bit))
+    assert small["memory_bytes"]["parts"]["weights"] < large["memory_bytes"]["parts"]["weights"] / 2
+    refused = asked(four_bit, machine=CPU)
+    assert refused["fits"] is False
+    assert "GPU" in refused["reasons"][0]

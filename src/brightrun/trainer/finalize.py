@@ -10,6 +10,7 @@ import torch
 from brightrun.trainer import adapter, checkpoints
 from brightrun.trainer.context import say
 from brightrun.trainer.data import Example, Item
+from brightrun.trainer.hardware import peaks
 from brightrun.trainer.heartbeat import write_json
 from brightrun.trainer.loop import Loop
 from brightrun.trainer.model import collate, token_losses
@@ -58,6 +59,7 @@ def finalize(loop: Loop, base_folder: Path) -> dict[str, Any]:
         "best_step": None if state.best_evaluation is None else state.best_evaluation.step,
         "selected_on_heldout": loop.hp.early_stopping_patience > 0,
         "startup": loop.start_up.report,
+        **peaks(loop.objective.numerics.device),
         "seconds": round(run.heartbeat.spent_seconds, 3),
         "adapter_path": adapter.ADAPTER,
         "adapter_sha256": sha256,

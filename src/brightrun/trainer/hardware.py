@@ -1,9 +1,12 @@
 """What the machine is doing while it trains, for metric events. Nothing here is a hard dependency."""
 
+import resource
 import shutil
 import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -80,3 +83,23 @@ def _has_nvml(device: torch.device) -> bool:
     except Exception:  # noqa: BLE001  (no package, no library, no right to ask: all mean that it cannot say)
         return False
     return True
+
+
+def peaks(device: torch.device) -> dict[str, int]:
+    """`peak_rss_bytes`: the most that was resident of this process until now; on a GPU `peak_gpu_bytes`, of tensors."""
+    found = {"peak_rss_bytes": _peak_resident()}
+    if device.type == "cuda":
+        found["peak_gpu_bytes"] = int(torch.cuda.max_memory_allocated())
+    return found
+
+
+def _peak_resident() -> int:
+    """By the kernel's own mark, which a parent's memory does not reach into; where there is none, by `getrusage`."""
+    try:
+        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError):  # not Linux
+        pass
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

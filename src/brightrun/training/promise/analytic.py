@@ -23,12 +23,10 @@ _MILLIONTH = Decimal("0.000001")
 
 SECONDS_SIGMA = 0.5
 """Of the logarithm, without a probe and without a record of the machine: nine in ten within a factor 2.3."""
-MEMORY_SIGMA = {"cpu": 0.16, "cuda": 0.14}
-PROBE_SECONDS_SIGMA, PROBE_MEMORY_SIGMA = 0.1, 0.045
+MEMORY_SIGMA = {"cpu": 0.12, "cuda": 0.2}
+PROBE_SECONDS_SIGMA, PROBE_MEMORY_SIGMA = 0.1, 0.05
 _BUSY_SIGMA = 0.4
 """Of a probe during which others used all of the machine: they may be gone when the run begins, or more."""
-GROWTH = {"cpu": 1.03, "cuda": 1.0}
-"""A long run keeps a little more than a short one: freed passes of many widths leave holes."""
 _UNCOUNTED_SIGMA = 0.25
 """Added where the lengths of the records are not counted with this model's tokenizer."""
 
@@ -135,7 +133,7 @@ def _by_probe(
     seconds = figure(parts, sigma, 3)
     widest = replace(plan, largest_padded=probe.largest_padded, largest_trained=probe.largest_trained)
     bytes_by_part = memory_parts(question.shape, question.values, question.machine, widest, dataset_tokens=tokens)
-    factor = probe.peak_bytes / probe.model_bytes * GROWTH[question.machine.kind]
+    factor = probe.peak_bytes / probe.model_bytes
     memory = figure({name: value * factor for name, value in bytes_by_part.items()}, PROBE_MEMORY_SIGMA, 0)
     return seconds, memory
 
@@ -179,7 +177,7 @@ def fitting(memory: dict[str, Any], question: Question) -> tuple[bool | None, li
             f"The trainer of this version uses one device: the other {question.price.devices - 1} would stand idle, "
             "and are paid for."
         )
-    if machine.kind == "cpu" and getattr(question.values, "method", "lora") == "qlora":
+    if machine.kind == "cpu" and question.values.method == "qlora":
         return False, [*reasons, "QLoRA needs an NVIDIA GPU; this runs on a processor."]
     if capacity is None:
         return None, [*reasons, "The memory of this device is not known, so whether it fits is not known either."]
@@ -208,7 +206,7 @@ def ways_out(question: Question) -> str:
         both = {"activation_checkpointing": True, "micro_batch_tokens": min(1024, values.micro_batch_tokens)}
         tries.append(("activation_checkpointing", {"activation_checkpointing": True}))
         tries.append(("activation_checkpointing and micro_batch_tokens 1024", both))
-    if question.machine.kind == "cuda" and hasattr(values, "method") and values.method != "qlora":
+    if question.machine.kind == "cuda" and values.method == "lora":
         tries.append(("the method qlora (base model in 4 bits)", {"method": "qlora", "activation_checkpointing": True}))
     for words, changes in tries:
         changed = msgspec.structs.replace(values, **changes)

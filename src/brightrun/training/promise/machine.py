@@ -100,7 +100,7 @@ def _cpu(name: str, *, here: bool) -> Machine:
         bf16=bf16,
         flops=30e9 * wide,
         bytes_per_s=6e9,
-        call_s=4.5e-4,
+        call_s=1e-3,
         memory_bytes=_memory() if here else None,
         rented_start_s=0.0,
         source=f"typical figures of a processor core{' with AVX-512' if wide > 1 else ''}, not measured here",

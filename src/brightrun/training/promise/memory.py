@@ -6,14 +6,21 @@ from brightrun.training.promise.plan import Plan
 from brightrun.training.promise.shape import Shape
 
 MIB = 1024**2
-_CPU_FRAMEWORK = 560 * MIB
-"""Python, torch, transformers and PEFT in memory before a model is loaded."""
+_CPU_FRAMEWORK = 384 * MIB
+"""Python, torch, transformers and PEFT, and what their first pass sets up."""
 _CUDA_FRAMEWORK = 350 * MIB
 """cuBLAS workspaces and the allocator's rounding, as `torch.cuda.max_memory_allocated` and its cache see them."""
 _BYTES_A_TOKEN = 60
 """Of the tokenised dataset: ids, mask, and the objects around them."""
-_CPU_KEPT = 1.1
-"""What the C library keeps of freed passes of other widths."""
+_SAVED = {4: 8.0, 2: 5.6}
+"""Bytes kept for the backward pass by each output of a linear layer, by the width of a number; and where it has an
+adapter, and by each of its inputs with dropout in front of the adapter. Measured: PROMISE.md."""
+_SAVED_ADAPTED = {4: 3.2, 2: 3.3}
+_SAVED_DROPPED = {4: 5.0, 2: 4.7}
+_WORKING_LAYERS = 2.5
+"""A layer that is being worked on needs this many times what it keeps."""
+_LOGITS = {4: 16, 2: 14}
+"""Bytes of each entry of the output head's rows: logits, their softmax, and the gradients of both."""
 
 
 def precision_of(values: Hyperparameters, machine: Machine, shape: Shape) -> str:
@@ -30,11 +37,9 @@ def memory_parts(
 ) -> dict[str, float]:
     """Bytes by part; their sum is the peak."""
     width = 2 if precision_of(values, machine, shape) == "bf16" else 4
-    method = getattr(values, "method", "lora")
-    adapter = shape.adapter_parameters(values.rank, values.target_modules) * (2 if method == "dpo" else 1)
-    quantised = method == "qlora"
+    adapter = shape.adapter_parameters(values.rank, values.target_modules)
     weights: float = shape.parameters * width
-    if quantised:  # NF4 with double quantisation; embedding, head and norms stay as they are
+    if values.method == "qlora":  # NF4 with double quantisation; embedding, head and norms stay as they are
         weights = shape.linear_parameters * 0.53 + (shape.parameters - shape.linear_parameters) * width
     tokens, trained = plan.largest_padded, plan.largest_trained
     parts = {
@@ -43,11 +48,10 @@ def memory_parts(
         "gradients": adapter * 4,
         "optimizer": adapter * 8,
         "activations": tokens * activation_bytes(shape, values, width),
-        "logits": trained * shape.vocabulary * (14 if width == 2 else 12),
+        "logits": trained * logit_bytes(shape, width),
         "framework": float(_CPU_FRAMEWORK if machine.kind == "cpu" else _CUDA_FRAMEWORK),
     }
     if machine.kind == "cpu":
-        parts["activations"] *= _CPU_KEPT
         parts["framework"] += dataset_tokens * _BYTES_A_TOKEN
         # While it loads, the mapped file and the converted weights are both in memory, and no activations yet.
         loading = shape.parameters * (shape.stored_bytes + width)
@@ -55,20 +59,24 @@ def memory_parts(
     return {name: float(value) for name, value in parts.items()}
 
 
-def activation_bytes(shape: Shape, values: Hyperparameters, width: int) -> float:
-    """Kept for the backward pass by each token of the widest pass, all layers together.
+def logit_bytes(shape: Shape, width: int) -> float:
+    """Of each position that goes through the output head."""
+    return float(shape.vocabulary * _LOGITS[width])
 
-    A layer keeps its input and its normed input (twice each), queries, keys, values, the answer of attention, gate,
-    up, their product and what the adapters project to. With checkpointing only the input of each layer, and one layer
-    whole.
+
+def activation_bytes(shape: Shape, values: Hyperparameters, width: int) -> float:
+    """Of each token of the widest pass, in all layers together.
+
+    Without checkpointing every layer keeps what its backward pass needs, and one is worked on. With it only the input
+    of each is kept, and one is worked out again.
     """
     adapted = shape.adapted(values.target_modules)
-    per_layer = len(adapted) / max(1, shape.layers)
-    layer = (8 * shape.hidden + 3 * shape.kv_width + 5 * shape.inner) * width + per_layer * values.rank * 4
-    if width == 2:  # norms and residuals are in fp32 beside it
-        layer += 4 * shape.hidden * 2
+    layers = max(1, shape.layers)
+    layer = sum(linear.outputs for linear in shape.linears) / layers * _SAVED[width]
+    layer += sum(linear.outputs for linear in adapted) / layers * _SAVED_ADAPTED[width]
+    layer += len(adapted) / layers * values.rank * 4
     if values.dropout > 0:
-        layer += per_layer * shape.hidden * (width + 1)
+        layer += sum(linear.inputs for linear in adapted) / layers * _SAVED_DROPPED[width]
     if values.activation_checkpointing:
-        return shape.layers * shape.hidden * width + layer
-    return shape.layers * layer
+        return layers * shape.hidden * width + (1 + _WORKING_LAYERS) * layer
+    return (layers + _WORKING_LAYERS) * layer

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from brightrun.formats.hyperparameters import Hyperparameters, total_steps
-from brightrun.trainer.batches import micro_batches
+from brightrun.trainer.batches import CALL_COST_TOKENS, micro_batches
 from brightrun.training.promise.lengths import Lengths
 
 _DRAWN_STEPS = 96
@@ -106,18 +106,23 @@ def plan_run(lengths: Lengths, values: Hyperparameters, *, sample_prompts: int =
     )
 
 
-def passes_of(rows: Sequence[tuple[float, float]], budget: int) -> list[Passes]:
-    """The passes that the trainer makes of one step's (tokens, trained tokens)."""
+def passes_of(rows: Sequence[tuple[float, float]], values: Hyperparameters) -> list[Passes]:
+    """The passes that the trainer makes of one step's (tokens, trained tokens). Of a preference pair both sides go
+    through the model, each as wide as the longest."""
     widths = [max(1, round(tokens)) for tokens, _trained in rows]
+    sides = 2 if values.method == "dpo" else 1
+    groups = micro_batches(
+        widths, budget=max(1, values.micro_batch_tokens // sides), call_cost=CALL_COST_TOKENS // sides
+    )
     found = []
-    for group in micro_batches(widths, budget=budget):
+    for group in groups:
         longest = widths[group[0]]
         found.append(
             Passes(
                 calls=1,
-                padded=longest * len(group),
-                squares=longest * longest * len(group),
-                tokens=sum(rows[index][0] for index in group),
+                padded=sides * longest * len(group),
+                squares=sides * longest * longest * len(group),
+                tokens=sides * sum(rows[index][0] for index in group),
                 trained=sum(rows[index][1] for index in group),
             )
         )
@@ -133,7 +138,7 @@ def _training(
     rows = cut.drawn(min(train, drawn_steps * values.batch_size), rng)[:train]
     drawn: list[Passes] = []
     for start in range(0, len(rows), values.batch_size):
-        drawn += passes_of(rows[start : start + values.batch_size], values.micro_batch_tokens)
+        drawn += passes_of(rows[start : start + values.batch_size], values)
     epochs = steps / per_epoch
     return _sum(drawn).times(train * epochs / len(rows)), drawn
 
@@ -142,7 +147,7 @@ def _evaluation(cut: Lengths, values: Hyperparameters, heldout: int, rng: random
     if not heldout:
         return Passes()
     rows = cut.drawn(min(heldout, _DRAWN_HELDOUT), rng)[:heldout]
-    return _sum(passes_of(rows, values.micro_batch_tokens)).times(heldout / len(rows))
+    return _sum(passes_of(rows, values)).times(heldout / len(rows))
 
 
 def _sum(passes: Sequence[Passes]) -> Passes:

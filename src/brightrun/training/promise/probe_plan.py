@@ -9,13 +9,13 @@ from brightrun.formats.split import heldout_ids
 from brightrun.trainer.batches import Order
 from brightrun.training.promise.duration import Speed
 from brightrun.training.promise.machine import Machine
-from brightrun.training.promise.memory import activation_bytes, precision_of
+from brightrun.training.promise.memory import activation_bytes, logit_bytes, precision_of
 from brightrun.training.promise.plan import Passes, passes_of
 from brightrun.training.promise.rows import Row
 from brightrun.training.promise.shape import Shape
 
-LEAST_STEPS, MOST_STEPS = 6, 24
-_SECONDS = 8.0
+LEAST_STEPS, MOST_STEPS = 3, 24
+_SECONDS = 6.0
 _LOOKED_AT = 2000
 _HELDOUT_ROWS = 16
 
@@ -50,7 +50,7 @@ def plan_probe(rows: Sequence[Row], values: Hyperparameters, shape: Shape, machi
     numbers = range(whole) if whole <= _LOOKED_AT else sorted(rng.sample(range(whole), _LOOKED_AT))
     found = [_step([train[index] for index in order.step(number)], values, speed) for number in numbers]
     width = 2 if precision_of(values, machine, shape) == "bf16" else 4
-    a_token, a_position = activation_bytes(shape, values, width), 14 * shape.vocabulary
+    a_token, a_position = activation_bytes(shape, values, width), logit_bytes(shape, width)
 
     def needs(passes: Passes) -> float:
         return passes.padded * a_token + passes.trained * a_position
@@ -94,7 +94,7 @@ def _step(rows: Sequence[Row], values: Hyperparameters, speed: Speed) -> ProbeSt
 
 def _passes(rows: Sequence[Row], values: Hyperparameters) -> list[Passes]:
     limit = values.max_seq_length
-    return passes_of([(min(row.tokens, limit), min(row.trained, limit)) for row in rows], values.micro_batch_tokens)
+    return passes_of([(min(row.tokens, limit), min(row.trained, limit)) for row in rows], values)
 
 
 def _sum(passes: Sequence[Passes]) -> Passes:
