@@ -190,3 +190,11 @@ def test_lists_of_a_document_that_stand_twice_are_told() -> None:
         data = whole.replace(f'"{key}":', f'"{key}": {{"a": 1}}, "{key}":', 1)
         report = validate(io.BytesIO(data.encode()), checks="structure")
         assert "duplicate_key" in report.by_code
+
+
+def test_a_secret_that_is_a_fields_name_is_masked_in_the_path_too() -> None:
+    key = "sk-ant-api03-" + "Zb3kQ9xT7mLw2RvYc8Nd" * 4
+    report = validate(io.BytesIO((CHAT % f', "{key}": 1, "{key}": 2').encode()), checks="structure")
+    (issue,) = report.issues
+    assert issue.code == "repeated_key"
+    assert key not in json.dumps(report.to_dict()["issues"])

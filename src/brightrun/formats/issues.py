@@ -1,5 +1,6 @@
 """One finding in a training file: where, what, and what to do about it."""
 
+import re
 from functools import cache
 from typing import Literal
 
@@ -11,6 +12,9 @@ Severity = Literal["error", "warning", "info"]
 EXCERPT_CHARACTERS = 160
 MESSAGE_CHARACTERS = 1_000
 PATH_CHARACTERS = 400
+
+# A field's name may be a secret or an address, where somebody has used one as a key. No format's names look like that.
+_TELLING = re.compile(r"[^.\[\]]{24}|@").search
 
 
 class Issue(msgspec.Struct, frozen=True):
@@ -65,7 +69,7 @@ def make_issue(
     return Issue(
         line=line,
         byte_offset=byte_offset,
-        path=storable(path[:PATH_CHARACTERS]),
+        path=storable(mask(path[:PATH_CHARACTERS]) if _TELLING(path) else path[:PATH_CHARACTERS]),
         code=code,
         severity=entry.severity,
         message=storable(mask(message[:MESSAGE_CHARACTERS])),
