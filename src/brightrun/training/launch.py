@@ -33,6 +33,11 @@ class Look:
     checks: list[Check]
 
     @property
+    def to_confirm(self) -> bool:
+        """Whether a warning still waits for its tick."""
+        return any(check.name == "warnings" and check.state == "confirm" for check in self.checks)
+
+    @property
     def blocked(self) -> list[Check]:
         return [check for check in self.checks if check.state == "blocked"]
 
