@@ -131,6 +131,13 @@ def things_of(live: Live, owner: Member) -> dict[str, str]:
     ids["probe_id"] = probe["id"]
     path = f"/api/jobs/{job['id']}"
     eventually("cancelled", lambda: owner.client.get(path).json()["data"]["job"]["status"] == "cancelled")
+    body = {"dataset_id": ids["dataset_id"], "base_model": "tiny-random"}
+    probe = owner.client.post("/api/jobs/estimate/probes", json=body).json()["data"]["probe"]
+    ids["probe_id"] = probe["id"]
+    path = f"/api/jobs/estimate/probes/{probe['id']}"
+    owner.client.post(f"{path}/cancel", json={})
+    ended = {"cancelled", "done", "failed"}
+    eventually("probe ended", lambda: owner.client.get(path).json()["data"]["probe"]["status"] in ended)
     body = {"name": "secret template", "job_id": job["id"]}
     ids["template_id"] = owner.client.post("/api/training/templates", json=body).json()["data"]["template"]["id"]
     found = owner.client.get("/api/scaffolding/templates", params={"search": "steady_hands"}).json()["data"]["items"][0]
