@@ -124,6 +124,16 @@ def _resume_and_work(live: Live, owner: Member, provider: Provider, batch_id: st
     work(live, owner, provider, batch_id)
 
 
+def test_a_batch_that_the_months_budget_cannot_hold_is_refused_unless_it_is_capped(owner: Member):
+    accept(owner)
+    assert owner.client.put("/api/budget", json={"monthly_limit_usd": "0.10"}).status_code == 200
+    body = {"plan": plan_of(20)}
+    refused = owner.client.post("/api/batch-jobs", json=body)
+    assert (refused.status_code, refused.json()["code"]) == (409, "budget_exceeded")
+    assert owner.client.get("/api/batch-jobs").json()["data"]["total"] == 0
+    assert owner.client.post("/api/batch-jobs", json=body | {"max_cost_usd": "0.05"}).status_code == 201
+
+
 def test_pause_resume_and_cancel_say_when_they_cannot(live: Live, owner: Member):
     ids = add_generation(live, owner)
     path = f"/api/batch-jobs/{ids['batch_id']}"

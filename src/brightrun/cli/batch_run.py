@@ -14,8 +14,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from brightrun.accounts.repository import get_user
 from brightrun.accounts.service import bootstrap_first_owner
 from brightrun.cli.runtime import Installation, open_platform
+from brightrun.costs import budgets
 from brightrun.errors import NotFoundError
-from brightrun.generation import providers, service
+from brightrun.generation import providers, service, spending
 from brightrun.generation.carrying import carry_out
 from brightrun.generation.clients import client_for
 from brightrun.generation.engine.run import Progress, RunEnd
@@ -78,6 +79,8 @@ class Job:
             if options["retry"]:
                 await service.retry_failed(session, batch, options["classes"])
             before = await service.summarise(session, batch)
+            if before.pending:
+                await self._warn_of_budget(session, batch)
         present = before.written + sum(before.failed_by_class.values())
         end = RunEnd(StoppedReason.FINISHED, Progress())
         if before.pending:
@@ -125,6 +128,15 @@ class Job:
         user = await get_user(session, user_id)
         assert user is not None
         await providers.accept_terms(session, platform, provider, email=user.email)
+
+    async def _warn_of_budget(self, session: AsyncSession, batch: BatchJob) -> None:
+        """The command has its own cap; that the month's budget is smaller than the batch is told all the same."""
+        remaining = (await budgets.current(session)).remaining
+        if remaining is not None and spending.upper(batch) > remaining:
+            self.say(
+                f"  It may cost up to ${spending.upper(batch):.2f}; ${remaining:.2f} of this month's budget is left. "
+                "--max-cost keeps it below an amount."
+            )
 
     def _tell(self, progress: Progress) -> None:
         now = time.monotonic()

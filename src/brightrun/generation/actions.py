@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from brightrun.audit.service import record as audit
 from brightrun.errors import ConflictError, NotFoundError
-from brightrun.generation import repository, service
+from brightrun.generation import repository, service, spending
 from brightrun.generation.carrying import announce
 from brightrun.generation.tables import RUNNABLE, BatchItem, BatchJob, BatchStatus, FailedGeneration, StoppedReason
 from brightrun.ids import uuid7
@@ -99,6 +99,7 @@ async def resume(
     if batch.origin == "cli":
         batch.origin = "api"  # From here on workers look after it.
     await session.flush()
+    await spending.check(session, batch)
     await start(session, batch)
     await log(session, batch, "resume", "Somebody asked to go on.")
     await audit(session, "batch.resume", "batch", batch.id, {"name": batch.name})

@@ -11,7 +11,7 @@ from sqlalchemy import select
 from brightrun.accounts.context import Ctx, needs
 from brightrun.accounts.roles import Permission
 from brightrun.errors import ConflictError, NotFoundError
-from brightrun.generation import actions, reading, repository, service, views
+from brightrun.generation import actions, reading, repository, service, spending, views
 from brightrun.generation.plan import read_plan
 from brightrun.generation.preparing import Prepared, check_cap, prepare
 from brightrun.generation.schemas import (
@@ -96,6 +96,7 @@ async def create_batch(
         ctx.session, prepared, options, user_id=ctx.principal.user_id, idempotency_key=idempotency_key,
         request_hash=asked,
     )  # fmt: skip
+    await spending.check(ctx.session, batch)
     await actions.start(ctx.session, batch)
     await actions.log(ctx.session, batch, "created", batch.quote["sentence"])
     return await _one(ctx, batch)
