@@ -14,7 +14,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "split": ("brightrun.cli.split", "split", "Split a file into train and held-out. No server needed."),
     "inspect": ("brightrun.cli.inspect", "inspect", "Show which tokens of a row a model learns. No server needed."),
     "estimate": ("brightrun.cli.estimate", "estimate", "Memory, time and cost of a run, before it. No server needed."),
-    "packs": ("brightrun.cli.packs", "app", "Personas, arcs, topics and templates of a trade: list, export, check."),
+    "packs": ("brightrun.cli.packs", "app", "Scaffolding of a trade: list, show, export, import and check."),
     "datasets": ("brightrun.cli.datasets", "app", "Upload, list, show, confirm, delete and restore datasets."),
     "generate": ("brightrun.cli.generate", "generate", "Write one conversation, or show what would be sent."),
     "batches": ("brightrun.cli.batches", "app", "Write conversations in batches: run a plan, list, pause, resume."),

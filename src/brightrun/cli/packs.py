@@ -13,7 +13,7 @@ from brightrun.cli.remote import JsonOption, TokenOption, UrlOption, connect, sh
 if TYPE_CHECKING:
     from brightrun.scaffolding.pack import Pack
 
-app = typer.Typer(no_args_is_help=True, help="Personas, arcs, topics and templates of a trade: list, export, check.")
+app = typer.Typer(no_args_is_help=True, help="Scaffolding of a trade: list, show, export, import and check.")
 KeyArgument = Annotated[str, typer.Argument(metavar="PACK", help="The pack's key, e.g. financial_planning.")]
 PathArgument = Annotated[Path, typer.Argument(metavar="PATH", help="A pack's folder, or its zip file.")]
 BuiltinOption = Annotated[bool, typer.Option("--builtin", help="What comes with BrightRun. No server needed.")]
