@@ -26,6 +26,7 @@ _LONGEST_WAIT_S = 900.0
 _OUTPUT_GUESS = 2000.0
 _MEASURE_S = 0.15
 _LATELY_S = 1.5
+_FEW_ANSWERS = 8
 _CAUTION = 0.98
 """Of the rate measured: a request on its way is late by a little, and one turned away costs more than it gains."""
 _SPARE_SHARE, _SPARE_MOST = 0.25, 8
@@ -186,7 +187,10 @@ class Pacer:
         if requests.rate and self._durations and (left := requests.now(now)) is not None and left < requests.most / 2:
             # More on their way than the rate explains: the other side is slow to look, and would see them all at once.
             usual = sorted(self._durations)[len(self._durations) // 2]
-            if self.in_flight >= requests.rate * usual + max(2.0, requests.most / 3):
+            explained = requests.rate * usual + max(2.0, requests.most / 3)
+            if len(self._durations) < _FEW_ANSWERS:  # The rate is a guess still, and connections are being opened.
+                explained = min(explained, 0.8 * requests.most)
+            if self.in_flight >= explained:
                 return float("inf")
         waits = [level.wait(amount, now) for level, amount in zip(self._levels, amounts, strict=True)]
         return max(*waits, self._hold_until - now)
