@@ -3,10 +3,8 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Literal, Protocol
-from uuid import UUID
 
 import orjson
 
@@ -317,41 +315,3 @@ class ChatClient(Protocol):
         ...
 
     async def aclose(self) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Bought:
-    """What a purchase gave: an answer, or the error that ended it (never Throttled: that is waited out).
-
-    call_id: the ledger's row. cost_usd: None when the model's price is unknown. reused: nothing was sent, the ledger
-    had the answer. outcome: what the ledger holds: for a reused answer what was decided on it before, `ok` for a new
-    one whose stop reason is fine.
-    """
-
-    call_id: UUID
-    answer: Answer | None
-    error: CallError | None
-    outcome: Outcome
-    cost_usd: Decimal | None
-    reused: bool
-
-
-class Buyer(Protocol):
-    """The one door to a provider for whoever writes or judges; `caller.Caller` implements it.
-
-    Any number of `buy` may run at once: at most `concurrency` requests are in flight, the others wait, and one that
-    waits out a 429 holds up nobody. Intents and settlements are written in groups; each is committed before its
-    request leaves, and before `buy` returns.
-    """
-
-    async def buy(
-        self, request: Request, *, scope_id: UUID, item_id: UUID | None = None, replicate: int = 0, attempt: int = 1
-    ) -> Bought:
-        """Give the ledger's answer to this very request and replicate, or send it, once.
-
-        scope_id: what the spend is counted under (a batch, a plan, a single generation), with its cap. attempt: an
-        attempt that has an answer already is given back whatever its class; ask for the next one to send again.
-
-        Raises BudgetReached before anything is sent, and ProviderUnusable (the intent is taken back).
-        """
-        ...
