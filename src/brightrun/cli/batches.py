@@ -41,7 +41,7 @@ def run(
     ] = 3,
     retry_failed: Annotated[
         str | None,
-        typer.Option("--retry-failed", metavar="[CLASS,…]", help="Send failed ones again: `all`, or classes."),
+        typer.Option("--retry-failed", metavar="CLASSES", help="Send failed ones again: `all`, or classes."),
     ] = None,
     on_error: Annotated[
         str, typer.Option("--on-error", help="continue, or stop at the first that fails for good.")

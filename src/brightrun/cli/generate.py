@@ -13,9 +13,9 @@ from brightrun.errors import InvalidInputError
 
 
 def generate(
-    persona: Annotated[str, typer.Option(help="Key of the persona: overwhelmed_avoider …")],
-    arc: Annotated[str, typer.Option(help="Key of the emotional arc: confusion_to_clarity …")],
-    topic: Annotated[str, typer.Option(help="Key of the topic: roth_ira_conversion …")],
+    persona: Annotated[str, typer.Option(help="Key of the persona, such as overwhelmed_avoider.")],
+    arc: Annotated[str, typer.Option(help="Key of the emotional arc, such as confusion_to_clarity.")],
+    topic: Annotated[str, typer.Option(help="Key of the topic, such as roth_ira_conversion.")],
     pack: Annotated[str, typer.Option()] = "financial_planning",
     model: Annotated[str | None, typer.Option(help="Default: the default Claude of the price file.")] = None,
     template: Annotated[str | None, typer.Option(help="Default: the best for the arc.")] = None,

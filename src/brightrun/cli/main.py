@@ -17,7 +17,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "packs": ("brightrun.cli.packs", "app", "Scaffolding of a trade: list, show, export, import and check."),
     "datasets": ("brightrun.cli.datasets", "app", "Upload, list, show, confirm, delete and restore datasets."),
     "generate": ("brightrun.cli.generate", "generate", "Write one conversation, or show what would be sent."),
-    "batches": ("brightrun.cli.batches", "app", "Write conversations in batches: run a plan, list, pause, resume."),
+    "batches": ("brightrun.cli.batches", "app", "Conversations in batches: run a plan, list, pause, resume."),
     "jobs": ("brightrun.cli.jobs", "app", "Start, watch, pause, resume, list and cancel training jobs."),
     "models": ("brightrun.cli.models", "app", "List, show and download trained models."),
     "costs": ("brightrun.cli.costs", "app", "What was spent, and the budget of the month."),
