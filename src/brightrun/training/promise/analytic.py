@@ -24,6 +24,8 @@ _MILLIONTH = Decimal("0.000001")
 SECONDS_SIGMA = 0.5
 """Of the logarithm, without a probe and without a record of the machine: nine in ten within a factor 2.3."""
 MEMORY_SIGMA = {"cpu": 0.12, "cuda": 0.2}
+_CPU_BF16_SIGMA = 0.45
+"""Of memory on a processor in bf16, where what the product library keeps is only roughly known."""
 PROBE_SECONDS_SIGMA, PROBE_MEMORY_SIGMA = 0.1, 0.05
 _BUSY_SIGMA = 0.4
 """Of a probe during which others used all of the machine: they may be gone when the run begins, or more."""
@@ -89,7 +91,7 @@ def answer(question: Question) -> dict[str, Any]:
     model_memory = memory_parts(shape, values, machine, plan, dataset_tokens=tokens)
     if question.probe is None:
         seconds = _figure(model_seconds, question.seconds, SECONDS_SIGMA, question.lengths, places=3)
-        memory = _figure(model_memory, question.memory, MEMORY_SIGMA[machine.kind], question.lengths, places=0)
+        memory = _figure(model_memory, question.memory, _memory_sigma(question), question.lengths, places=0)
     else:
         seconds, memory = _by_probe(question, question.probe, plan, speed)
     fits, reasons = fitting(memory, question)
@@ -110,6 +112,13 @@ def answer(question: Question) -> dict[str, Any]:
         },
         "plan": _plan_json(plan, question),
     }
+
+
+def _memory_sigma(question: Question) -> float:
+    machine = question.machine
+    if machine.kind == "cpu" and precision_of(question.values, machine, question.shape) == "bf16":
+        return _CPU_BF16_SIGMA
+    return MEMORY_SIGMA[machine.kind]
 
 
 def _by_probe(

@@ -12,6 +12,9 @@ _CUDA_FRAMEWORK = 350 * MIB
 """cuBLAS workspaces and the allocator's rounding, as `torch.cuda.max_memory_allocated` and its cache see them."""
 _BYTES_A_TOKEN = 60
 """Of the tokenised dataset: ids, mask, and the objects around them."""
+_CPU_BF16 = 400 * MIB
+"""What the product library prepares and keeps for each shape of a bf16 product on a processor: seen in whole runs, and
+differing a lot between them."""
 _SAVED = {4: 8.0, 2: 5.6}
 """Bytes kept for the backward pass by each output of a linear layer, by the width of a number; and where it has an
 adapter, and by each of its inputs with dropout in front of the adapter. Measured: PROMISE.md."""
@@ -52,7 +55,7 @@ def memory_parts(
         "framework": float(_CPU_FRAMEWORK if machine.kind == "cpu" else _CUDA_FRAMEWORK),
     }
     if machine.kind == "cpu":
-        parts["framework"] += dataset_tokens * _BYTES_A_TOKEN
+        parts["framework"] += dataset_tokens * _BYTES_A_TOKEN + (_CPU_BF16 if width == 2 else 0)
         # While it loads, the mapped file and the converted weights are both in memory, and no activations yet.
         loading = shape.parameters * (shape.stored_bytes + width)
         parts["loading"] = max(0.0, loading - sum(parts[name] for name in ("weights", "activations", "logits")))
