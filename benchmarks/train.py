@@ -196,11 +196,11 @@ def llama_factory(work: Path, data: Path, kind: str, python: str, pack: int) -> 
         "output_dir": str(folder / "out"), "bf16": True, "use_cpu": True, "report_to": "none", "flash_attn": "sdpa",
         "gradient_checkpointing": False, "disable_gradient_checkpointing": True, "overwrite_output_dir": True,
     }  # fmt: skip
-    (folder / "train.json").write_text(json.dumps(settings), encoding="utf-8")
+    (folder / "train.yaml").write_text(json.dumps(settings), encoding="utf-8")
     started = time.time()
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "DISABLE_VERSION_CHECK": "1"}
     done = subprocess.run(
-        [python, "-m", "llamafactory.cli", "train", str(folder / "train.json")],
+        [python, "-m", "llamafactory.cli", "train", str(folder / "train.yaml")],
         check=False, capture_output=True, text=True, env=environment,
     )  # fmt: skip
     total = time.time() - started
