@@ -180,8 +180,11 @@ def peer(which: str) -> Callable[..., dict[str, Any]]:
 
 
 def llama_factory(work: Path, data: Path, kind: str, python: str, pack: int) -> dict[str, Any]:
-    """Its packing, loss on the whole of it or on the answers, as it does by default. (Its packing without contamination,
-    "neat", fails in 0.9.5 with transformers 5.6: "The size of tensor a must match the size of tensor b".)
+    """Its packing, loss on the whole of it or on the answers, as it does by default.
+
+    Version 0.9.5 with transformers 5.6 pads ids to a multiple of 8 and positions not, and fails ("The size of tensor a
+    must match the size of tensor b"): measured with `pad_to_multiple_of=None` in its train/sft/workflow.py. Needs a
+    module named torchaudio, which may be empty.
     """
     folder = Path(tempfile.mkdtemp(dir=work))
     rows = [json.loads(line) for line in data.read_text(encoding="utf-8").splitlines()]

@@ -61,9 +61,7 @@ def test_whatever_cannot_be_trained_on_says_why(status: DatasetStatus):
     assert (reason is None) == (status == DatasetStatus.READY)
 
 
-@pytest.mark.parametrize(
-    "values", [{"training_ready": False}, {"format": "kto"}, {"format": "preference"}, {"deleted_at": utcnow()}]
-)
+@pytest.mark.parametrize("values", [{"training_ready": False}, {"format": "kto"}, {"deleted_at": utcnow()}])
 def test_a_ready_dataset_can_still_be_not_trainable(values: dict[str, Any]):
     assert presentation.why_not_trainable(dataset(**values))
 

@@ -33,7 +33,7 @@ def test_the_split_is_the_one_that_a_run_makes(
     file.write_bytes(content)
     at = f"/api/datasets/{upload_and_validate(owner.client, content)['id']}/split"
     shown = data(owner.client.get(at, params={"fraction": fraction, "seed": seed, "limit": 100}))["split"]
-    made = _split(file, "brightrun_lora_v4", fraction=fraction, seed=seed, near_links=near_links)
+    made, _kinds = _split(file, "brightrun_lora_v4", fraction=fraction, seed=seed, near_links=near_links)
     assert [one["id"] for one in shown["items"]] == made.heldout_ids
     assert shown["train"] == {"conversations": made.train_conversations, "records": made.train_records}
     assert shown["heldout"] == {"conversations": len(made.heldout_ids), "records": made.heldout_records}
@@ -51,7 +51,7 @@ def test_near_duplicates_are_shown_on_one_side(owner: Member, tmp_path: Path) ->
     file.write_bytes(content)
     at = f"/api/datasets/{upload_and_validate(owner.client, content)['id']}/split"
     shown = data(owner.client.get(at, params={"fraction": 0.3, "limit": 100}))["split"]
-    made = _split(file, "brightrun_lora_v4", fraction=0.3, seed=0, near_links=near_links)
+    made, _kinds = _split(file, "brightrun_lora_v4", fraction=0.3, seed=0, near_links=near_links)
     assert [one["id"] for one in shown["items"]] == made.heldout_ids
     alike = {row["conversation_id"] for row in rows[:12]}
     assert not alike & set(made.heldout_ids), "the first conversation is trained on, and so are those that are like it"
@@ -63,7 +63,7 @@ def test_chats_without_ids_are_split_like_a_run_does(owner: Member, tmp_path: Pa
     file.write_bytes(content)
     at = f"/api/datasets/{upload_and_validate(owner.client, content)['id']}/split"
     shown = data(owner.client.get(at))["split"]
-    made = _split(file, "openai_messages", fraction=0.1, seed=0, near_links=near_links)
+    made, _kinds = _split(file, "openai_messages", fraction=0.1, seed=0, near_links=near_links)
     assert [one["id"] for one in shown["items"]] == made.heldout_ids
     assert shown["personas"] == shown["topics"] == []
     assert owner.client.get(at, params={"fraction": 0.7}).status_code == 400

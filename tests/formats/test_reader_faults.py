@@ -183,7 +183,7 @@ CORPUS: dict[str, tuple[bytes, list[tuple[int, str, str]]]] = {
     "v4 target as list": (v4(target_response=["x"]), [(2, "target_response", "wrong_type")]),
     "v4 blank input": (v4(current_user_input=" "), [(2, "current_user_input", "blank_content")]),
     "v4 null input": (v4(current_user_input=None), [(2, "current_user_input", "null_value")]),
-    "v4 without system prompt": (v4(system_prompt=None), [(2, "system_prompt", "blank_context")]),
+    "v4 with a blank system prompt": (v4(system_prompt=" "), [(2, "system_prompt", "blank_context")]),
     "v4 history as text": (v4(conversation_history="x"), [(2, "conversation_history", "wrong_type")]),
     "v4 history role": (
         v4(conversation_history=[{"role": "x", "content": "y"}]),

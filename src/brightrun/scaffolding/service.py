@@ -222,7 +222,7 @@ async def duplicate(
 ) -> Versioned:
     """The same under another key, inactive until somebody has looked at it."""
     if kind is Kind.PACK:
-        raise InvalidInputError("Export the pack, change its key, and import it", code="validation_error")
+        raise InvalidInputError("Export the pack, change its key, and import it", code="pack_not_duplicated")
     row = await get(session, kind, thing_id)
     document = row.content | {"key": key, "name": name, "active": False}
     note = f"duplicate of {row.key}, version {row.version}"

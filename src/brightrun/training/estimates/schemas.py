@@ -1,10 +1,10 @@
 """What the API of probes and of the calibration report takes and gives."""
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from brightrun.training.estimates.tables import ProbeStatus
 from brightrun.training.schemas import BaseModelName, GpuConfigIn, Overrides, PresetName
@@ -57,8 +57,8 @@ class FitsIn(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     dataset_id: UUID | None = None
-    training_pairs: int | None = None
-    tokens: int | None = None
+    training_pairs: Annotated[int | None, Field(ge=1, le=1_000_000_000)] = None
+    tokens: Annotated[int | None, Field(ge=1, le=1_000_000_000_000)] = None
     base_model: BaseModelName | None = None
     hyperparameters: Overrides = {}
 
