@@ -60,9 +60,10 @@ def test_random_kills_lose_at_most_a_checkpoint_interval_each_and_nothing_else(d
         past_step(up, job_id, CHECKPOINT_EVERY)
         for _ in range(KILLS):
             name = rng.choice(["trainer", "trainer", "worker", "server"])
-            victim(up, data, name).kill()
+            doomed, step = victim(up, data, name), job_of(up, job_id)["step"]  # a dying server answers nobody
+            doomed.kill()
             # Each time the run gets past a checkpoint again: that is what it may be interrupted for without end.
-            past_step(up, job_id, job_of(up, job_id)["step"] + CHECKPOINT_EVERY + rng.randint(0, 3))
+            past_step(up, job_id, step + CHECKPOINT_EVERY + rng.randint(0, 3))
         eventually("completed", lambda: job_of(up, job_id)["status"] == "completed", within=900)
 
         job = job_of(up, job_id)
