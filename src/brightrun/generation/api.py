@@ -6,11 +6,10 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Header, Query, Response
-from sqlalchemy import select
 
 from brightrun.accounts.context import Ctx, needs
 from brightrun.accounts.roles import Permission
-from brightrun.errors import ConflictError, NotFoundError
+from brightrun.errors import NotFoundError
 from brightrun.generation import actions, reading, repository, service, spending, views
 from brightrun.generation.plan import read_plan
 from brightrun.generation.preparing import Prepared, check_cap, prepare
@@ -79,9 +78,11 @@ async def create_batch(
     """Carry a plan out. A repeated Idempotency-Key answers 200 with the first batch."""
     # Not orjson: a plan that is no plan may hold any number, and is to be refused by name.
     asked = hashlib.sha256(json.dumps(body.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
-    if idempotency_key is not None and (batch := await _made_before(ctx, idempotency_key, asked)) is not None:
-        response.status_code = 200
-        return await _one(ctx, batch)
+    if idempotency_key is not None:
+        batch = await service.made_before(ctx.session, idempotency_key, asked)
+        if batch is not None:
+            response.status_code = 200
+            return await _one(ctx, batch)
     prepared = await _prepared(ctx, body)
     check_cap(prepared, body.max_cost_usd)
     await terms.require(ctx.session, prepared.provider)
@@ -101,13 +102,6 @@ async def create_batch(
     await actions.start(ctx.session, batch)
     await actions.log(ctx.session, batch, "created", batch.quote["sentence"])
     return await _one(ctx, batch)
-
-
-async def _made_before(ctx: Ctx, key: str, asked: str) -> BatchJob | None:
-    batch = (await ctx.session.execute(select(BatchJob).where(BatchJob.idempotency_key == key))).scalar_one_or_none()
-    if batch is not None and batch.request_hash != asked:
-        raise ConflictError("This Idempotency-Key was used for another request", code="idempotency_key_reused")
-    return batch
 
 
 @router.get("/api/batch-jobs", **_READ)

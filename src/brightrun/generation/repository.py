@@ -62,6 +62,11 @@ async def find_batch(session: AsyncSession, plan_hash: str, via: str | None = No
     return (await session.execute(query.order_by(BatchJob.created_at.desc()).limit(1))).scalar_one_or_none()
 
 
+async def batch_of_key(session: AsyncSession, idempotency_key: str) -> BatchJob | None:
+    """The one that was made with this Idempotency-Key."""
+    return await session.scalar(select(BatchJob).where(BatchJob.idempotency_key == idempotency_key))
+
+
 async def add_items(session: AsyncSession, values: dict[str, Any]) -> None:
     await session.execute(_ITEMS, values)
 

@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from brightrun.errors import InvalidInputError
+from brightrun.errors import ConflictError, InvalidInputError
 from brightrun.generation import repository
 from brightrun.generation.engine.rows import storable
 from brightrun.generation.engine.run import BatchFacts
@@ -213,3 +213,11 @@ def check_priced(batch: BatchJob) -> None:
             code="price_unknown",
             details={"max_cost_usd": ["the model's price is unknown"]},
         )
+
+
+async def made_before(session: AsyncSession, idempotency_key: str, request_hash: str) -> BatchJob | None:
+    """The batch that this very request has made already. Raises ConflictError where another request had the key."""
+    batch = await repository.batch_of_key(session, idempotency_key)
+    if batch is not None and batch.request_hash != request_hash:
+        raise ConflictError("This Idempotency-Key was used for another request", code="idempotency_key_reused")
+    return batch

@@ -271,14 +271,6 @@ class NoKeyError(ProviderUnusable):
     code = "no_provider_key"
 
 
-class BudgetReached(CallError):
-    """Sending could pass the cap, counting everything in flight at its upper bound. Nothing was sent."""
-
-    status = 409
-    code = "budget_reached"
-    outcome = Outcome.BUDGET
-
-
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
     """What the provider says about a model; None where it does not say."""

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from brightrun.accounts import mail
 from brightrun.clock import utcnow
-from brightrun.errors import BrightRunError, ConflictError
+from brightrun.errors import BrightRunError, ConflictError, NotFoundError
 from brightrun.ids import uuid7
 from brightrun.notifications import quiet, repository, webhooks
 from brightrun.notifications.tables import Channel, Delivery, DeliveryStatus, Notification, Priority, Webhook
@@ -191,11 +191,14 @@ async def send_test(session: AsyncSession, webhook: Webhook) -> Delivery:
     return delivery
 
 
-async def redeliver(session: AsyncSession, delivery: Delivery) -> None:
-    """Try a delivery that was given up once more, as new.
+async def redeliver(session: AsyncSession, webhook_id: UUID, delivery_id: UUID) -> Delivery:
+    """Try a webhook's delivery that was given up once more, as new.
 
-    Raises ConflictError for one that was sent, or still waits.
+    Raises NotFoundError for one that is not the webhook's, ConflictError for one that was sent, or still waits.
     """
+    delivery = await repository.get_delivery(session, delivery_id)
+    if delivery is None or delivery.webhook_id != webhook_id:
+        raise NotFoundError(f"There is no delivery {delivery_id}")
     if delivery.status != DeliveryStatus.FAILED:
         how = "was sent" if delivery.status == DeliveryStatus.SENT else "is still being tried"
         raise ConflictError(f"This delivery {how}", code="delivery_not_failed")
@@ -207,3 +210,4 @@ async def redeliver(session: AsyncSession, delivery: Delivery) -> None:
     )
     await session.flush()
     await enqueue(session, CALL_TASK, workspace_id=delivery.workspace_id, delivery_id=delivery.id)
+    return delivery

@@ -73,9 +73,7 @@ async def notify(
             "action_url": notification.action_url,
         },
     )
-    added = await repository.get(session, notification.id)
-    assert added is not None
-    await deliveries.send_out(session, added)
+    await deliveries.send_out(session, notification)
     return True
 
 

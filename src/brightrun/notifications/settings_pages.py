@@ -186,11 +186,8 @@ async def delete(ctx: PageCtx, webhook_id: UUID) -> Response:
 @router.post(_HOOKS_URL + "/{webhook_id}/deliveries/{delivery_id}/retry", **_MANAGE)
 async def retry(ctx: PageCtx, webhook_id: UUID, delivery_id: UUID) -> Response:
     url = f"{_HOOKS_URL}/{webhook_id}"
-    delivery = await repository.get_delivery(ctx.session, delivery_id)
-    if delivery is None or delivery.webhook_id != webhook_id:
-        return _back(ctx, url, "This delivery is gone", category="error")
     try:
-        await deliveries.redeliver(ctx.session, delivery)
+        await deliveries.redeliver(ctx.session, webhook_id, delivery_id)
     except BrightRunError as error:
         return _back(ctx, url, "That did not work", description=error.message, category="error")
     return _back(ctx, url, "It is sent again")

@@ -6,7 +6,6 @@ from fastapi import APIRouter, Response
 
 from brightrun.accounts.context import Ctx, needs
 from brightrun.accounts.roles import Permission
-from brightrun.errors import NotFoundError
 from brightrun.notifications import deliveries, repository, webhooks
 from brightrun.notifications.schemas import (
     DeliveryData,
@@ -85,10 +84,7 @@ async def list_deliveries(ctx: Ctx, webhook_id: UUID, page: PageParams) -> Succe
 @router.post("/{webhook_id}/deliveries/{delivery_id}/retry", status_code=202, **_MANAGE)
 async def retry_delivery(ctx: Ctx, webhook_id: UUID, delivery_id: UUID) -> Success[DeliveryData]:
     """Send one again that was given up."""
-    delivery = await repository.get_delivery(ctx.session, delivery_id)
-    if delivery is None or delivery.webhook_id != webhook_id:
-        raise NotFoundError(f"There is no delivery {delivery_id}")
-    await deliveries.redeliver(ctx.session, delivery)
+    delivery = await deliveries.redeliver(ctx.session, webhook_id, delivery_id)
     return one(DeliveryData(delivery=DeliveryOut.of(delivery, None)))
 
 

@@ -169,7 +169,3 @@ def _budget(
     if override:
         return Check("budget", "Budget", "note", f"Up to ${upper:,.2f}; {left}. It passes the budget with your reason.")
     return Check("budget", "Budget", "blocked", f"It may cost up to ${upper:,.2f}, and {left}.", "/costs")
-
-
-def missing_of(warnings: Sequence[Warned], acknowledged: frozenset[str]) -> list[Warned]:
-    return [warning for warning in warnings if warning.code not in acknowledged]

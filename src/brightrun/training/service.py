@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from sqlalchemy import func, select, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from brightrun.accounts.signin import Principal
@@ -267,9 +267,3 @@ async def dataset_is_in_use(session: AsyncSession, dataset: Dataset) -> str | No
 
 
 datasets.deletion_guards.append(dataset_is_in_use)
-
-
-async def jobs_of_dataset(session: AsyncSession, dataset_id: UUID) -> int:
-    """How many jobs ever used it."""
-    query = select(func.count()).select_from(TrainingJob).where(TrainingJob.dataset_id == dataset_id)
-    return await session.scalar(query) or 0
